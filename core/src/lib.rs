@@ -1,0 +1,35 @@
+//! The code that ships: a KV-cache block pool, written once against [`Platform`] so that
+//! real threads, loom, shuttle and every further checker run the very same lines.
+//!
+//! ```
+//! use selvedge_core::{BlockPool, LayerId, ModelCacheSpec};
+//!
+//! // Two layers, one KV head of dimension 8, 16 tokens a block.
+//! let spec = ModelCacheSpec::new(2, 1, 8, 16)?;
+//! let pool: BlockPool = BlockPool::new(spec, 4)?;
+//! let alice = pool.agent("alice")?;
+//!
+//! let lease = pool.allocate(3, LayerId(0), alice)?;
+//! assert_eq!(pool.snapshot().available, 1);
+//! drop(lease); // all three come back under one lock
+//! assert_eq!(pool.snapshot().available, 4);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What this crate does not do
+//! It holds no tensors (a block's payload type is yours), reads no clock but through
+//! [`time::Clock`], draws no random number, and depends on no checker.
+#![forbid(unsafe_code)]
+
+pub mod blocks;
+pub mod ids;
+pub mod platform;
+pub mod pool;
+pub mod spec;
+pub mod time;
+
+pub use blocks::{AgentBlocks, KvBlock};
+pub use ids::{AgentId, BlockId, BlockRef, LayerId, PoolId};
+pub use platform::{Platform, Std};
+pub use pool::{BlockLease, BlockPool, PoolState, Reservation};
+pub use spec::ModelCacheSpec;

@@ -1,0 +1,104 @@
+//! Each property goes red on a state broken in just its way: a check that cannot fail proves
+//! nothing.
+
+use crate::pool::state::{Owner, PoolState};
+use crate::spec::LayerKind;
+use crate::{AgentId, BlockId, LayerId, ModelCacheSpec, PoolId};
+
+/// Four blocks, two layers (the second slides, cap 1); `alice` holds one block of layer 0.
+fn state() -> (PoolState, AgentId) {
+    let spec = ModelCacheSpec::new(2, 1, 8, 16)
+        .unwrap()
+        .with_layers(vec![LayerKind::Global, LayerKind::SlidingWindow], Some(16))
+        .unwrap();
+    let mut state = PoolState::new(PoolId(1), spec, 4).unwrap();
+    let alice = state.register("alice").unwrap();
+    state.allocate(1, LayerId(0), alice).unwrap();
+    (state, alice)
+}
+
+#[track_caller]
+fn breaks(property: &str, break_it: impl FnOnce(&mut PoolState, AgentId)) {
+    let (mut state, alice) = state();
+    assert_eq!(state.validate(), Ok(()));
+    break_it(&mut state, alice);
+    let found = super::CHECKS
+        .iter()
+        .filter_map(|check| check(&state).err())
+        .map(|violation| violation.property)
+        .collect::<Vec<_>>();
+    assert!(found.contains(&property), "{property} not among {found:?}");
+}
+
+#[test]
+fn free_unique_sees_a_block_twice_and_one_from_nowhere() {
+    breaks("free_unique", |s, _| s.free.push(BlockId(0)));
+    breaks("free_unique", |s, _| s.free[0] = BlockId(99));
+}
+
+#[test]
+fn no_aliasing_sees_a_free_block_in_use() {
+    breaks("no_aliasing", |s, _| s.free.push(BlockId(3)));
+}
+
+#[test]
+fn conservation_sees_a_lost_block() {
+    breaks("conservation", |s, _| {
+        s.free.pop();
+    });
+}
+
+#[test]
+fn ownership_sees_an_orphan_and_a_miscount() {
+    breaks("ownership", |s, _| s.agents[0].name = None);
+    breaks("ownership", |s, _| s.agents[0].blocks += 1);
+    breaks("ownership", |s, _| s.agents[0].by_layer = vec![0, 1]);
+    breaks("ownership", |s, alice| {
+        s.slots[3].owner = Some(Owner {
+            agent: alice.place,
+            layer: LayerId(9),
+        });
+    });
+}
+
+#[test]
+fn no_ghosts_sees_a_retired_holder_and_a_wrong_index() {
+    breaks("no_ghosts", |s, _| s.agents[0].name = None);
+    breaks("no_ghosts", |s, _| s.places.clear());
+}
+
+#[test]
+fn freed_is_cleared_sees_a_stray() {
+    breaks("freed_is_cleared", |s, _| s.slots[3].owner = None);
+}
+
+#[test]
+fn bytes_balance_sees_a_miscount() {
+    breaks("bytes_balance", |s, _| {
+        s.free.pop();
+    });
+}
+
+#[test]
+fn window_cap_sees_one_too_many() {
+    breaks("window_cap", |s, _| s.agents[0].by_layer[1] = 2);
+}
+
+#[test]
+fn reservations_see_a_broken_promise() {
+    breaks("reservations", |s, _| s.reserved = 1);
+    breaks("reservations", |s, _| {
+        s.reserved = 1;
+        s.agents[0].reserved = 1;
+        s.free.clear();
+    });
+}
+
+#[test]
+fn failed_is_unchanged_compares_all() {
+    let (state, _) = state();
+    let mut other = state.clone();
+    assert_eq!(super::failed_is_unchanged::check(&state, &other), Ok(()));
+    other.free.swap(0, 1);
+    assert!(super::failed_is_unchanged::check(&state, &other).is_err());
+}

@@ -1,0 +1,278 @@
+//! Guards that give back what they hold: [`BlockLease`] for blocks, [`Reservation`] for a
+//! promise of blocks.
+
+use core::fmt;
+use core::mem;
+
+use super::{AllocateError, BlockPool, ExchangeError};
+use crate::platform::{Mutex, Platform, Std};
+use crate::{AgentId, BlockRef, LayerId};
+
+/// Blocks leased to an agent: dropping it gives the whole batch back under one lock.
+///
+/// It is not `Clone`, so a batch has one holder and is given back once. It borrows the pool;
+/// [`BlockLease::into_shared`] makes one that can be kept anywhere.
+#[must_use = "dropping a lease gives its blocks back at once"]
+pub struct BlockLease<'p, P: Platform = Std> {
+    blocks: Batch,
+    agent: AgentId,
+    pool: Handle<'p, P>,
+}
+
+impl<'p, P: Platform> BlockLease<'p, P> {
+    #[inline]
+    pub(super) fn new(pool: Handle<'p, P>, agent: AgentId, blocks: Batch) -> Self {
+        BlockLease {
+            blocks,
+            agent,
+            pool,
+        }
+    }
+
+    /// The blocks, in the order they were asked for.
+    #[must_use]
+    pub fn blocks(&self) -> &[BlockRef] {
+        self.blocks.as_slice()
+    }
+
+    /// The blocks of one layer.
+    pub fn of_layer(&self, layer: LayerId) -> impl Iterator<Item = BlockRef> + '_ {
+        let blocks = self.blocks().iter().copied();
+        blocks.filter(move |block| block.layer() == layer)
+    }
+
+    /// How many blocks there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.blocks().len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.blocks().is_empty()
+    }
+
+    /// Whose they are.
+    #[must_use]
+    pub fn agent(&self) -> AgentId {
+        self.agent
+    }
+
+    /// Gives up these blocks for `needs` in one step. The caller never holds both, so memory
+    /// never doubles (ticket SPRINT-2.5, issue 6).
+    ///
+    /// Drop what the old blocks hold first: they may be handed to anybody the moment this
+    /// returns.
+    ///
+    /// # Errors
+    /// Each of [`ExchangeError`]; the lease still holds the old blocks then.
+    pub fn exchange(&mut self, needs: &[(LayerId, u32)]) -> Result<(), ExchangeError> {
+        let mut batch = Batch::with_room_for(needs.iter().map(|need| u64::from(need.1)).sum());
+        let pool = self.pool.get();
+        (pool.state.lock()).exchange_into(self.agent, self.blocks(), needs, |block| {
+            batch.push(block);
+        })?;
+        self.blocks = batch;
+        Ok(())
+    }
+
+    /// Ends the lease without giving the blocks back: they stay the agent's until the handles
+    /// are freed or adopted, or the agent's blocks are freed altogether.
+    #[must_use = "the blocks stay allocated: keep the handles"]
+    pub fn persist(mut self) -> Vec<BlockRef> {
+        mem::take(&mut self.blocks).into_vec()
+    }
+
+    /// The same lease with a share of the pool instead of a borrow.
+    ///
+    /// # Errors
+    /// The lease as it was, if `pool` is not the one it is from.
+    pub fn into_shared(
+        mut self,
+        pool: &P::Arc<BlockPool<P>>,
+    ) -> Result<BlockLease<'static, P>, Self> {
+        if pool.id() != self.pool.get().id() {
+            return Err(self);
+        }
+        let blocks = mem::take(&mut self.blocks);
+        Ok(BlockLease::new(
+            Handle::Shared(pool.clone()),
+            self.agent,
+            blocks,
+        ))
+    }
+}
+
+impl<P: Platform> Drop for BlockLease<'_, P> {
+    #[inline]
+    fn drop(&mut self) {
+        let blocks = self.blocks.as_slice();
+        if !blocks.is_empty() {
+            (self.pool.get().state.lock()).release(self.agent, blocks);
+        }
+    }
+}
+
+impl<P: Platform> fmt::Debug for BlockLease<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BlockLease")
+            .field("agent", &self.agent)
+            .field("blocks", &self.blocks())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Blocks promised to an agent: see [`BlockPool::reserve`]. Dropping it takes the rest of the
+/// promise back.
+#[must_use = "dropping a reservation gives it up at once"]
+pub struct Reservation<'p, P: Platform = Std> {
+    left: u32,
+    agent: AgentId,
+    pool: Handle<'p, P>,
+}
+
+impl<'p, P: Platform> Reservation<'p, P> {
+    pub(super) fn new(pool: Handle<'p, P>, agent: AgentId, left: u32) -> Self {
+        Reservation { left, agent, pool }
+    }
+
+    /// Blocks still promised.
+    #[must_use]
+    pub fn left(&self) -> u32 {
+        self.left
+    }
+
+    /// Leases `n` of the promised blocks for `layer`.
+    ///
+    /// # Errors
+    /// Each of [`AllocateError`]; never `Exhausted` while `n` is at most [`Self::left`].
+    pub fn allocate(&mut self, n: u32, layer: LayerId) -> Result<BlockLease<'p, P>, AllocateError> {
+        let mut state = self.pool.get().state.lock();
+        if n > self.left {
+            // The agent's other reservations are not this one's to use.
+            return Err(AllocateError::Exhausted {
+                requested: n,
+                available: self.left,
+                total: state.total(),
+            });
+        }
+        let blocks = state.allocate_reserved(&[(layer, n)], self.agent)?;
+        drop(state);
+        self.left -= n;
+        let batch = Batch::Many(blocks);
+        Ok(BlockLease::new(self.pool.clone(), self.agent, batch))
+    }
+
+    /// The same reservation with a share of the pool instead of a borrow.
+    ///
+    /// # Errors
+    /// The reservation as it was, if `pool` is not the one it is from.
+    pub fn into_shared(
+        mut self,
+        pool: &P::Arc<BlockPool<P>>,
+    ) -> Result<Reservation<'static, P>, Self> {
+        if pool.id() != self.pool.get().id() {
+            return Err(self);
+        }
+        let left = mem::take(&mut self.left);
+        Ok(Reservation::new(
+            Handle::Shared(pool.clone()),
+            self.agent,
+            left,
+        ))
+    }
+}
+
+impl<P: Platform> Drop for Reservation<'_, P> {
+    fn drop(&mut self) {
+        if self.left > 0 {
+            (self.pool.get().state.lock()).unreserve(self.left, self.agent);
+        }
+    }
+}
+
+impl<P: Platform> fmt::Debug for Reservation<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reservation")
+            .field("agent", &self.agent)
+            .field("left", &self.left)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a guard reaches its pool. Borrowing costs nothing; a share costs two atomic
+/// read-modify-writes a lease, half of what a small allocation costs altogether.
+pub(super) enum Handle<'p, P: Platform> {
+    Borrowed(&'p BlockPool<P>),
+    Shared(P::Arc<BlockPool<P>>),
+}
+
+impl<P: Platform> Handle<'_, P> {
+    #[inline]
+    pub(super) fn get(&self) -> &BlockPool<P> {
+        match self {
+            Handle::Borrowed(pool) => pool,
+            Handle::Shared(pool) => pool,
+        }
+    }
+}
+
+impl<P: Platform> Clone for Handle<'_, P> {
+    fn clone(&self) -> Self {
+        match self {
+            Handle::Borrowed(pool) => Handle::Borrowed(pool),
+            Handle::Shared(pool) => Handle::Shared(pool.clone()),
+        }
+    }
+}
+
+/// A lease's blocks; a single one needs no heap.
+pub(super) enum Batch {
+    One(Option<BlockRef>),
+    Many(Vec<BlockRef>),
+}
+
+impl Batch {
+    /// Room for `n`, made before the pool's lock is taken. A request for more than any pool
+    /// grants is refused later, so it gets no more room than a large one.
+    #[inline]
+    pub(super) fn with_room_for(n: u64) -> Self {
+        const LARGE: u64 = 1 << 16;
+        match n {
+            0 | 1 => Batch::One(None),
+            // INVARIANT: at most 2^16, which every usize holds.
+            _ => Batch::Many(Vec::with_capacity(n.min(LARGE) as usize)),
+        }
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, block: BlockRef) {
+        match self {
+            Batch::One(one @ None) => *one = Some(block),
+            Batch::One(Some(first)) => *self = Batch::Many(vec![*first, block]),
+            Batch::Many(many) => many.push(block),
+        }
+    }
+
+    #[inline]
+    fn as_slice(&self) -> &[BlockRef] {
+        match self {
+            Batch::One(one) => one.as_slice(),
+            Batch::Many(many) => many,
+        }
+    }
+
+    fn into_vec(self) -> Vec<BlockRef> {
+        match self {
+            Batch::One(one) => one.into_iter().collect(),
+            Batch::Many(many) => many,
+        }
+    }
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Batch::One(None)
+    }
+}

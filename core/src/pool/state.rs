@@ -1,0 +1,665 @@
+//! [`PoolState`]: every decision of the block pool as plain state, without a lock, a clock or
+//! a type parameter. The shell ([`BlockPool`](crate::BlockPool)) only locks and hands over.
+//!
+//! **Each operation validates first and mutates after, or undoes what it did: one that
+//! returns an error has left the state as it was, to the bit.**
+
+use std::collections::BTreeMap;
+
+use super::error::{
+    AgentError, AllocateError, ExchangeError, FreeError, InvariantViolation, PoolConfigError,
+    ReconfigureError,
+};
+use super::{AgentUse, PoolSnapshot, invariants};
+use crate::ids::AgentPlace;
+use crate::{AgentId, BlockId, BlockRef, LayerId, ModelCacheSpec, PoolId};
+
+/// The block pool's state. Explorers and models use it directly; threads share it through
+/// [`BlockPool`](crate::BlockPool).
+///
+/// ```
+/// use selvedge_core::{LayerId, ModelCacheSpec, PoolId, PoolState};
+///
+/// let mut pool = PoolState::new(PoolId(1), ModelCacheSpec::new(1, 1, 8, 16)?, 3)?;
+/// let alice = pool.register("alice")?;
+/// let blocks = pool.allocate(2, LayerId(0), alice)?;
+/// assert_eq!(pool.available(), 1);
+/// pool.free(alice, &blocks)?;
+/// assert!(pool.free(alice, &blocks).is_err(), "a second free is refused");
+/// assert_eq!(pool.validate(), Ok(()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PoolState {
+    pub(super) id: PoolId,
+    pub(super) spec: ModelCacheSpec,
+    /// By layer: the most blocks one agent can use; `u32::MAX` where there is no cap.
+    pub(super) caps: Vec<u32>,
+    /// A stack: the block freed last is handed out first, while it is still in the cache.
+    pub(super) free: Vec<BlockId>,
+    /// By block id.
+    pub(super) slots: Vec<Slot>,
+    /// By agent place.
+    pub(super) agents: Vec<AgentRecord>,
+    /// Places of retired agents that may be given away again.
+    pub(super) vacant: Vec<AgentPlace>,
+    pub(super) places: BTreeMap<String, AgentPlace>,
+    /// Free blocks promised to reservations.
+    pub(super) reserved: u32,
+    /// How often the pool was reconfigured.
+    pub(super) epoch: u64,
+}
+
+/// One block's place.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Slot {
+    pub(super) generation: u64,
+    /// `None` while the block is free.
+    pub(super) owner: Option<Owner>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Owner {
+    pub(super) agent: AgentPlace,
+    pub(super) layer: LayerId,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct AgentRecord {
+    pub(super) generation: u32,
+    /// `None` once retired.
+    pub(super) name: Option<String>,
+    pub(super) blocks: u32,
+    pub(super) reserved: u32,
+    /// Blocks held, by layer.
+    pub(super) by_layer: Vec<u32>,
+}
+
+/// Where an allocation takes its blocks from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// What is neither held nor reserved.
+    Available,
+    /// What was reserved for the agent.
+    Reserved,
+}
+
+impl PoolState {
+    /// A pool of `total_blocks` free blocks; the first handed out is the last of them.
+    ///
+    /// # Errors
+    /// [`PoolConfigError::NoBlocks`] if `total_blocks` is 0.
+    pub fn new(
+        id: PoolId,
+        spec: ModelCacheSpec,
+        total_blocks: u32,
+    ) -> Result<Self, PoolConfigError> {
+        if total_blocks == 0 {
+            return Err(PoolConfigError::NoBlocks);
+        }
+        let slot = Slot {
+            generation: 0,
+            owner: None,
+        };
+        Ok(PoolState {
+            id,
+            caps: caps(&spec),
+            spec,
+            free: (0..total_blocks).map(BlockId).collect(),
+            slots: vec![slot; total_blocks as usize],
+            agents: Vec::new(),
+            vacant: Vec::new(),
+            places: BTreeMap::new(),
+            reserved: 0,
+            epoch: 0,
+        })
+    }
+
+    /// The handle of the agent called `name`, registered now if it is not yet.
+    ///
+    /// # Errors
+    /// [`AgentError::EmptyName`], [`AgentError::TooMany`].
+    pub fn register(&mut self, name: &str) -> Result<AgentId, AgentError> {
+        if name.is_empty() {
+            return Err(AgentError::EmptyName);
+        }
+        let place = match self.places.get(name) {
+            Some(&place) => place,
+            None => self.place_for(name)?,
+        };
+        debug_assert_eq!(self.validate(), Ok(()));
+        Ok(AgentId {
+            place,
+            generation: self.agents[place.index()].generation,
+        })
+    }
+
+    fn place_for(&mut self, name: &str) -> Result<AgentPlace, AgentError> {
+        let place = match self.vacant.pop() {
+            Some(place) => place,
+            None => {
+                let place = AgentPlace::from_index(self.agents.len()).ok_or(AgentError::TooMany)?;
+                self.agents.push(AgentRecord {
+                    generation: 0,
+                    name: None,
+                    blocks: 0,
+                    reserved: 0,
+                    by_layer: vec![0; self.caps.len()],
+                });
+                place
+            }
+        };
+        self.agents[place.index()].name = Some(name.to_owned());
+        self.places.insert(name.to_owned(), place);
+        Ok(place)
+    }
+
+    /// Forgets an agent that holds nothing, so that a server's table of them stays bounded.
+    /// Its handle is refused from now on.
+    ///
+    /// # Errors
+    /// [`AgentError::Unknown`], [`AgentError::StillHolds`].
+    pub fn retire(&mut self, agent: AgentId) -> Result<(), AgentError> {
+        let index = self.agent_index(agent).ok_or(AgentError::Unknown)?;
+        let record = &mut self.agents[index];
+        if record.blocks > 0 || record.reserved > 0 {
+            return Err(AgentError::StillHolds {
+                name: record.name.clone().unwrap_or_default(),
+                blocks: record.blocks,
+                reserved: record.reserved,
+            });
+        }
+        if let Some(name) = record.name.take() {
+            self.places.remove(&name);
+        }
+        // A place whose generations are used up is never given away again.
+        if let Some(next) = record.generation.checked_add(1) {
+            record.generation = next;
+            self.vacant.push(agent.place);
+        }
+        debug_assert_eq!(self.validate(), Ok(()));
+        Ok(())
+    }
+
+    /// Hands out `n` blocks of `layer`, all or none.
+    ///
+    /// # Errors
+    /// Each of [`AllocateError`]; the state is unchanged then.
+    pub fn allocate(
+        &mut self,
+        n: u32,
+        layer: LayerId,
+        agent: AgentId,
+    ) -> Result<Vec<BlockRef>, AllocateError> {
+        self.allocate_layers(&[(layer, n)], agent)
+    }
+
+    /// Hands out blocks of several layers, all or none. They come in the order of `needs`.
+    ///
+    /// # Errors
+    /// Each of [`AllocateError`]; the state is unchanged then.
+    pub fn allocate_layers(
+        &mut self,
+        needs: &[(LayerId, u32)],
+        agent: AgentId,
+    ) -> Result<Vec<BlockRef>, AllocateError> {
+        let mut out = Vec::new();
+        self.allocate_into(needs, agent, |block| out.push(block))?;
+        Ok(out)
+    }
+
+    /// As [`PoolState::allocate_layers`], out of what was reserved for the agent.
+    ///
+    /// # Errors
+    /// Each of [`AllocateError`]; `Exhausted` counts what is reserved.
+    pub fn allocate_reserved(
+        &mut self,
+        needs: &[(LayerId, u32)],
+        agent: AgentId,
+    ) -> Result<Vec<BlockRef>, AllocateError> {
+        let mut out = Vec::new();
+        self.grant(Source::Reserved, needs, agent, |block| out.push(block))?;
+        Ok(out)
+    }
+
+    /// As [`PoolState::allocate_layers`], but to where the caller made room before it locked.
+    #[inline]
+    pub(super) fn allocate_into(
+        &mut self,
+        needs: &[(LayerId, u32)],
+        agent: AgentId,
+        out: impl FnMut(BlockRef),
+    ) -> Result<(), AllocateError> {
+        self.grant(Source::Available, needs, agent, out)
+    }
+
+    #[inline]
+    fn grant(
+        &mut self,
+        source: Source,
+        needs: &[(LayerId, u32)],
+        agent: AgentId,
+        mut out: impl FnMut(BlockRef),
+    ) -> Result<(), AllocateError> {
+        let index = self.agent_index(agent).ok_or(AllocateError::UnknownAgent)?;
+        let wanted = self.check_needs(source, needs, index)?;
+
+        let record = &mut self.agents[index];
+        record.blocks += wanted;
+        if source == Source::Reserved {
+            record.reserved -= wanted;
+            self.reserved -= wanted;
+        }
+        for &(layer, n) in needs {
+            record.by_layer[layer.0 as usize] += n;
+            let rest = self.free.len() - n as usize;
+            for &id in self.free[rest..].iter().rev() {
+                let slot = &mut self.slots[id.0 as usize];
+                slot.owner = Some(Owner {
+                    agent: agent.place,
+                    layer,
+                });
+                out(BlockRef {
+                    id,
+                    layer,
+                    pool: self.id,
+                    generation: slot.generation,
+                });
+            }
+            self.free.truncate(rest);
+        }
+        debug_assert_eq!(self.validate(), Ok(()));
+        Ok(())
+    }
+
+    /// How many blocks `needs` comes to, if it can be served.
+    #[inline]
+    fn check_needs(
+        &self,
+        source: Source,
+        needs: &[(LayerId, u32)],
+        agent_index: usize,
+    ) -> Result<u32, AllocateError> {
+        if needs.is_empty() {
+            return Err(AllocateError::ZeroBlocks);
+        }
+        let record = &self.agents[agent_index];
+        let mut wanted = 0u64;
+        for (i, &(layer, n)) in needs.iter().enumerate() {
+            let Some(&cap) = self.caps.get(layer.0 as usize) else {
+                let last = self.spec.n_layers() - 1;
+                return Err(AllocateError::UnknownLayer { layer, last });
+            };
+            if n == 0 {
+                return Err(AllocateError::ZeroBlocks);
+            }
+            // Needs usually come in ascending order; only others are searched.
+            if i > 0 && needs[i - 1].0 >= layer && needs[..i].iter().any(|need| need.0 == layer) {
+                return Err(AllocateError::DuplicateLayer { layer });
+            }
+            let held = record.by_layer[layer.0 as usize];
+            if n > cap.saturating_sub(held) {
+                return Err(AllocateError::WindowExceeded {
+                    layer,
+                    cap,
+                    held,
+                    requested: n,
+                });
+            }
+            wanted += u64::from(n);
+        }
+        let total = self.total();
+        let requested = match u32::try_from(wanted) {
+            Ok(requested) if requested <= total => requested,
+            _ => {
+                return Err(AllocateError::ExceedsCapacity {
+                    requested: wanted,
+                    total,
+                });
+            }
+        };
+        let available = match source {
+            Source::Available => self.available(),
+            Source::Reserved => record.reserved,
+        };
+        if requested > available {
+            return Err(AllocateError::Exhausted {
+                requested,
+                available,
+                total,
+            });
+        }
+        Ok(requested)
+    }
+
+    /// Takes back handles that `agent` kept, all or none.
+    ///
+    /// # Errors
+    /// Each of [`FreeError`], for the first handle that is wrong; none is freed then.
+    pub fn free(&mut self, agent: AgentId, blocks: &[BlockRef]) -> Result<(), FreeError> {
+        self.check_and_free(agent, blocks)?;
+        debug_assert_eq!(self.validate(), Ok(()));
+        Ok(())
+    }
+
+    fn check_and_free(&mut self, agent: AgentId, blocks: &[BlockRef]) -> Result<(), FreeError> {
+        self.agent_index(agent).ok_or(FreeError::UnknownAgent)?;
+        for (done, &block) in blocks.iter().enumerate() {
+            if let Err(error) = self.check_owned(agent, block) {
+                self.undo_free(agent, &blocks[..done]);
+                return Err(match blocks[..done].contains(&block) {
+                    true => FreeError::DuplicateInBatch { block },
+                    false => error,
+                });
+            }
+            self.take_back(agent.place, block);
+        }
+        Ok(())
+    }
+
+    /// Whether `agent` owns `blocks`, each once: what [`PoolState::free`] would say.
+    ///
+    /// # Errors
+    /// As [`PoolState::free`].
+    pub fn check_batch(&self, agent: AgentId, blocks: &[BlockRef]) -> Result<(), FreeError> {
+        self.agent_index(agent).ok_or(FreeError::UnknownAgent)?;
+        let mut seen = blocks.to_vec();
+        seen.sort_unstable();
+        if let Some(pair) = seen.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(FreeError::DuplicateInBatch { block: pair[0] });
+        }
+        blocks
+            .iter()
+            .try_for_each(|&block| self.check_owned(agent, block))
+    }
+
+    fn check_owned(&self, agent: AgentId, block: BlockRef) -> Result<(), FreeError> {
+        if block.pool != self.id {
+            return Err(FreeError::ForeignPool { block });
+        }
+        let slot = self.slots.get(block.id.0 as usize);
+        let Some((slot, owner)) = slot.and_then(|slot| Some((slot, slot.owner?))) else {
+            return Err(FreeError::NotAllocated { block });
+        };
+        if slot.generation != block.generation {
+            return Err(FreeError::StaleGeneration {
+                block,
+                current: slot.generation,
+            });
+        }
+        if owner.agent != agent.place {
+            let owner = self.agents[owner.agent.index()].name.clone();
+            return Err(FreeError::WrongOwner {
+                block,
+                owner: owner.unwrap_or_default(),
+            });
+        }
+        if owner.layer != block.layer {
+            return Err(FreeError::NotAllocated { block });
+        }
+        Ok(())
+    }
+
+    /// The present use of the block ends.
+    #[inline]
+    fn take_back(&mut self, owner: AgentPlace, block: BlockRef) {
+        let slot = &mut self.slots[block.id.0 as usize];
+        slot.owner = None;
+        slot.generation += 1;
+        let record = &mut self.agents[owner.index()];
+        record.blocks -= 1;
+        record.by_layer[block.layer.0 as usize] -= 1;
+        self.free.push(block.id);
+    }
+
+    /// The inverse of [`PoolState::take_back`] for the blocks freed last, in their order.
+    fn undo_free(&mut self, agent: AgentId, blocks: &[BlockRef]) {
+        for &block in blocks.iter().rev() {
+            let freed = self.free.pop();
+            debug_assert_eq!(
+                freed,
+                Some(block.id),
+                "only the blocks freed last are undone"
+            );
+            let slot = &mut self.slots[block.id.0 as usize];
+            slot.generation = block.generation;
+            slot.owner = Some(Owner {
+                agent: agent.place,
+                layer: block.layer,
+            });
+            let record = &mut self.agents[agent.place.index()];
+            record.blocks += 1;
+            record.by_layer[block.layer.0 as usize] += 1;
+        }
+    }
+
+    /// Takes back what a lease still holds. Handles whose block was freed in the meantime (by
+    /// [`PoolState::free_agent`], say) are passed over: their generation says so.
+    #[inline]
+    pub(super) fn release(&mut self, agent: AgentId, blocks: &[BlockRef]) {
+        for &block in blocks {
+            let current = self.slots.get(block.id.0 as usize);
+            if current.is_some_and(|slot| slot.generation == block.generation) {
+                self.take_back(agent.place, block);
+            }
+        }
+        debug_assert_eq!(self.validate(), Ok(()));
+    }
+
+    /// Frees everything `agent` holds and returns how many blocks that was; 0 for an agent
+    /// that is not registered. Its reservations stay.
+    pub fn free_agent(&mut self, agent: AgentId) -> u32 {
+        let Some(index) = self.agent_index(agent) else {
+            return 0;
+        };
+        let freed = self.agents[index].blocks;
+        if freed > 0 {
+            for id in (0..self.total()).rev().map(BlockId) {
+                let slot = &self.slots[id.0 as usize];
+                if let Some(owner) = slot.owner.filter(|owner| owner.agent == agent.place) {
+                    let block = BlockRef {
+                        id,
+                        layer: owner.layer,
+                        pool: self.id,
+                        generation: slot.generation,
+                    };
+                    self.take_back(agent.place, block);
+                }
+            }
+        }
+        debug_assert_eq!(self.validate(), Ok(()));
+        freed
+    }
+
+    /// Gives up `old` and hands out `needs` in one step: a caller never holds both, and never
+    /// loses the old ones to a failure.
+    ///
+    /// # Errors
+    /// Each of [`ExchangeError`]; `old` is still held then, by the same handles.
+    pub fn exchange(
+        &mut self,
+        agent: AgentId,
+        old: &[BlockRef],
+        needs: &[(LayerId, u32)],
+    ) -> Result<Vec<BlockRef>, ExchangeError> {
+        let mut out = Vec::new();
+        self.exchange_into(agent, old, needs, |block| out.push(block))?;
+        Ok(out)
+    }
+
+    pub(super) fn exchange_into(
+        &mut self,
+        agent: AgentId,
+        old: &[BlockRef],
+        needs: &[(LayerId, u32)],
+        out: impl FnMut(BlockRef),
+    ) -> Result<(), ExchangeError> {
+        self.check_and_free(agent, old)?;
+        self.allocate_into(needs, agent, out).map_err(|error| {
+            self.undo_free(agent, old);
+            ExchangeError::New(error)
+        })
+    }
+
+    /// Sets `n` available blocks aside for `agent`.
+    ///
+    /// # Errors
+    /// Each of [`AllocateError`] that does not concern a layer.
+    pub fn reserve(&mut self, n: u32, agent: AgentId) -> Result<(), AllocateError> {
+        let index = self.agent_index(agent).ok_or(AllocateError::UnknownAgent)?;
+        let (total, available) = (self.total(), self.available());
+        if n == 0 {
+            return Err(AllocateError::ZeroBlocks);
+        }
+        if n > total {
+            return Err(AllocateError::ExceedsCapacity {
+                requested: n.into(),
+                total,
+            });
+        }
+        if n > available {
+            return Err(AllocateError::Exhausted {
+                requested: n,
+                available,
+                total,
+            });
+        }
+        self.agents[index].reserved += n;
+        self.reserved += n;
+        debug_assert_eq!(self.validate(), Ok(()));
+        Ok(())
+    }
+
+    /// Makes `n` of the blocks reserved for `agent` available again, or as many as there are.
+    pub fn unreserve(&mut self, n: u32, agent: AgentId) {
+        if let Some(index) = self.agent_index(agent) {
+            let n = n.min(self.agents[index].reserved);
+            self.agents[index].reserved -= n;
+            self.reserved -= n;
+        }
+        debug_assert_eq!(self.validate(), Ok(()));
+    }
+
+    /// Turns an unused pool into one of another model or size. Every handle from before is
+    /// stale afterwards; agents stay registered.
+    ///
+    /// # Errors
+    /// [`ReconfigureError::InUse`] while anything is held or reserved;
+    /// [`ReconfigureError::Config`] for a pool of no blocks.
+    pub fn reconfigure(
+        &mut self,
+        spec: ModelCacheSpec,
+        total_blocks: u32,
+    ) -> Result<(), ReconfigureError> {
+        let mut owners: Vec<String> = (self.agents.iter())
+            .filter(|record| record.blocks > 0 || record.reserved > 0)
+            .filter_map(|record| record.name.clone())
+            .collect();
+        if !owners.is_empty() {
+            owners.sort();
+            return Err(ReconfigureError::InUse { owners });
+        }
+        if total_blocks == 0 {
+            return Err(PoolConfigError::NoBlocks.into());
+        }
+        // Past every generation so far, so that also a block that went away in a smaller pool
+        // and came back in a larger one is in a new generation.
+        let used = self.slots.iter().map(|slot| slot.generation).max();
+        let slot = Slot {
+            generation: used.unwrap_or(0) + 1,
+            owner: None,
+        };
+        self.caps = caps(&spec);
+        for record in &mut self.agents {
+            record.by_layer = vec![0; self.caps.len()];
+        }
+        self.spec = spec;
+        self.free = (0..total_blocks).map(BlockId).collect();
+        self.slots = vec![slot; total_blocks as usize];
+        self.epoch += 1;
+        debug_assert_eq!(self.validate(), Ok(()));
+        Ok(())
+    }
+
+    /// The pool's identity.
+    #[must_use]
+    pub fn id(&self) -> PoolId {
+        self.id
+    }
+
+    /// The model the pool serves now.
+    #[must_use]
+    pub fn spec(&self) -> &ModelCacheSpec {
+        &self.spec
+    }
+
+    /// Blocks there are.
+    #[must_use]
+    pub fn total(&self) -> u32 {
+        u32::try_from(self.slots.len()).expect("INVARIANT: slots are made from a u32 count")
+    }
+
+    /// Blocks neither held nor reserved.
+    #[must_use]
+    pub fn available(&self) -> u32 {
+        let free =
+            u32::try_from(self.free.len()).expect("INVARIANT: no more free blocks than slots");
+        free.saturating_sub(self.reserved)
+    }
+
+    /// How many sequences of `tokens` tokens fit into the whole pool at once; 0 if not even one.
+    #[must_use]
+    pub fn max_batch_size(&self, tokens: u32) -> u32 {
+        let blocks = u64::from(self.spec.blocks_for_tokens(tokens.max(1)));
+        let each = blocks * u64::from(self.spec.n_layers());
+        u32::try_from(u64::from(self.total()) / each).unwrap_or(u32::MAX)
+    }
+
+    /// Everything at one instant: see [`PoolSnapshot`].
+    #[must_use]
+    pub fn snapshot(&self) -> PoolSnapshot {
+        let (total, available) = (self.total(), self.available());
+        PoolSnapshot {
+            total,
+            available,
+            used: total - available,
+            reserved: self.reserved,
+            epoch: self.epoch,
+            bytes_per_block: self.spec.bytes_per_block(),
+            agents: (self.places.iter())
+                .map(|(name, place)| {
+                    let record = &self.agents[place.index()];
+                    AgentUse {
+                        name: name.clone(),
+                        blocks: record.blocks,
+                        reserved: record.reserved,
+                    }
+                })
+                .collect(),
+        }
+    }
+
+    /// Whether every property of [`invariants`](super::invariants) holds.
+    ///
+    /// # Errors
+    /// The first that does not, with what was found.
+    pub fn validate(&self) -> Result<(), InvariantViolation> {
+        invariants::check_all(self)
+    }
+
+    #[inline]
+    fn agent_index(&self, agent: AgentId) -> Option<usize> {
+        let index = agent.place.index();
+        let record = self.agents.get(index)?;
+        (record.generation == agent.generation && record.name.is_some()).then_some(index)
+    }
+}
+
+fn caps(spec: &ModelCacheSpec) -> Vec<u32> {
+    (0..spec.n_layers())
+        .map(|layer| {
+            spec.max_blocks_for_layer(LayerId(layer))
+                .unwrap_or(u32::MAX)
+        })
+        .collect()
+}
