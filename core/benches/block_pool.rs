@@ -1,1 +1,302 @@
-fn main() {}
+//! What the pool costs, uncontended, next to the barest thing that does the same job in the
+//! same process. One line of JSON a row on stdout:
+//!
+//! ```text
+//! {"bench":"block_pool","row":"allocate_free","n":8,"ours_ns":1.0,"peer":"mutex_vec","peer_ns":1.0,"ratio":1.0,"limit":2.0,"within":true}
+//! ```
+//!
+//! **Ours and the peer take turns in short rounds (and in who goes first), and the ratio is
+//! the median of the rounds' ratios.** So a busy neighbour, a change of clock speed or a page
+//! fault hits both or is outvoted, and the ratio holds on a machine whose nanoseconds do not.
+//!
+//! # Peers
+//! - `mutex_vec`: the same job without a single check: a `Mutex<Vec<u32>>` whose allocation
+//!   returns the batch as a `Vec` of its own (somebody has to hold it) and whose free puts it
+//!   back.
+//! - `mutex_vec_popn`: the floor: pops into a buffer that the caller keeps, pushes it back, and
+//!   never touches the heap. No interface that returns what it allocated can be that.
+//! - `mutex_vec_arc`: `mutex_vec` with a share of the pool taken for each batch, as a shared
+//!   lease takes one.
+//! - `handwritten`: [`twin`], our shell without `Platform`. Both shells call the very same
+//!   functions of `PoolState`, monomorphised in this crate, so the row `platform_overhead`
+//!   shows the trait and nothing else. (To reach them, `PoolState::allocate_into` and
+//!   `PoolState::release` are public but hidden.)
+//!
+//! A row without a limit has `"limit":null,"within":null`.
+//!
+//! `--quick` or `SELVEDGE_BENCH_QUICK=1` runs a fiftieth: enough to see that it works. So does
+//! a build with debug assertions, which checks every invariant at every call.
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "a bench reads the clock, and its peers are written against std"
+)]
+
+mod twin;
+
+use std::env;
+use std::hint::black_box;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use selvedge_core::{BlockPool, LayerId, ModelCacheSpec};
+
+use self::twin::TwinPool;
+
+const BLOCKS: u32 = 1_024;
+const LAYER: LayerId = LayerId(0);
+
+fn main() -> ExitCode {
+    let size = match Size::from_args(env::args().skip(1)) {
+        Ok(size) => size,
+        Err(unknown) => {
+            eprintln!("block_pool: unknown argument {unknown:?}; the only one is --quick");
+            return ExitCode::from(2);
+        }
+    };
+    for (n, limit) in [(1, 1.5), (8, 2.0), (64, 4.0)] {
+        allocate_free(size, n, limit);
+    }
+    shared_lease(size);
+    persist_free(size, 8);
+    for n in [1, 8] {
+        platform_overhead(size, n);
+    }
+    ExitCode::SUCCESS
+}
+
+/// A lease and its drop, against both peers.
+fn allocate_free(size: Size, n: u32, limit: f64) {
+    let row = Row {
+        name: "allocate_free",
+        n,
+        limit: Some(limit),
+    };
+    let (pool, agent) = ours();
+    let ours = || {
+        let lease = pool.allocate(n, LAYER, agent).expect("the pool is empty");
+        black_box(lease.blocks());
+    };
+    let vec = MutexVec::new();
+    row.compare(size, ours, "mutex_vec", || {
+        let batch = vec.allocate(n as usize).expect("the pool is empty");
+        vec.free(black_box(batch));
+    });
+    let mut buffer = Vec::with_capacity(n as usize);
+    row.compare(size, ours, "mutex_vec_popn", || {
+        assert!(vec.pop_n(n as usize, &mut buffer), "the pool is empty");
+        vec.push_n(black_box(&mut buffer));
+    });
+}
+
+/// A lease that owns a share of the pool, and its drop.
+fn shared_lease(size: Size) {
+    let row = Row {
+        name: "shared_lease",
+        n: 1,
+        limit: None,
+    };
+    let (pool, agent) = ours();
+    let pool = Arc::new(pool);
+    let vec = Arc::new(MutexVec::new());
+    let ours = || {
+        let lease = pool.allocate(1, LAYER, agent).expect("the pool is empty");
+        let lease = lease.into_shared(&pool).expect("it is of this pool");
+        black_box(lease.blocks());
+    };
+    row.compare(size, ours, "mutex_vec_arc", || {
+        let share = Arc::clone(&vec);
+        let batch = share.allocate(1).expect("the pool is empty");
+        black_box(&share).free(black_box(batch));
+    });
+}
+
+/// Handles kept past their lease and freed by hand: the path that checks every handle.
+fn persist_free(size: Size, n: u32) {
+    let row = Row {
+        name: "persist_free",
+        n,
+        limit: None,
+    };
+    let (pool, agent) = ours();
+    let vec = MutexVec::new();
+    let ours = || {
+        let lease = pool.allocate(n, LAYER, agent).expect("the pool is empty");
+        let kept = black_box(lease.persist());
+        pool.free(agent, &kept).expect("they are the agent's");
+    };
+    row.compare(size, ours, "mutex_vec", || {
+        let batch = vec.allocate(n as usize).expect("the pool is empty");
+        vec.free(black_box(batch));
+    });
+}
+
+/// The shell over `Platform` against the shell over std.
+fn platform_overhead(size: Size, n: u32) {
+    let row = Row {
+        name: "platform_overhead",
+        n,
+        limit: Some(1.02),
+    };
+    let (pool, agent) = ours();
+    let twin = Arc::new(TwinPool::new(spec(), BLOCKS).expect("it has blocks"));
+    let twin_agent = twin.agent("alice");
+    let shared = twin.allocate(1, LAYER, twin_agent).expect("it is empty");
+    drop(black_box(shared.into_shared(&twin)));
+    let ours = || {
+        let lease = pool.allocate(n, LAYER, agent).expect("the pool is empty");
+        black_box(lease.blocks());
+    };
+    row.compare(size, ours, "handwritten", || {
+        let lease = (twin.allocate(n, LAYER, twin_agent)).expect("the pool is empty");
+        black_box(lease.blocks());
+    });
+}
+
+fn spec() -> ModelCacheSpec {
+    ModelCacheSpec::new(1, 1, 8, 16).expect("a valid spec")
+}
+
+fn ours() -> (BlockPool, selvedge_core::AgentId) {
+    let pool = BlockPool::new(spec(), BLOCKS).expect("it has blocks");
+    let agent = pool.agent("alice").expect("the name is not empty");
+    (pool, agent)
+}
+
+/// A free list behind a lock, and not one check more.
+struct MutexVec(Mutex<Vec<u32>>);
+
+impl MutexVec {
+    fn new() -> Self {
+        MutexVec(Mutex::new((0..BLOCKS).collect()))
+    }
+
+    #[inline]
+    fn allocate(&self, n: usize) -> Option<Vec<u32>> {
+        let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let rest = free.len().checked_sub(n)?;
+        Some(free.split_off(rest))
+    }
+
+    #[inline]
+    fn free(&self, batch: Vec<u32>) {
+        let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        free.extend(batch);
+    }
+
+    #[inline]
+    fn pop_n(&self, n: usize, into: &mut Vec<u32>) -> bool {
+        let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(rest) = free.len().checked_sub(n) else {
+            return false;
+        };
+        into.extend(free.drain(rest..));
+        true
+    }
+
+    #[inline]
+    fn push_n(&self, from: &mut Vec<u32>) {
+        let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        free.append(from);
+    }
+}
+
+/// How much is measured.
+#[derive(Clone, Copy)]
+struct Size {
+    rounds: u32,
+    ops: u32,
+}
+
+impl Size {
+    const FULL: Size = Size {
+        rounds: 200,
+        ops: 20_000,
+    };
+    const QUICK: Size = Size {
+        rounds: 20,
+        ops: 4_000,
+    };
+    const DEBUG: Size = Size { rounds: 3, ops: 50 };
+
+    /// The unknown argument, if there is one.
+    fn from_args(args: impl Iterator<Item = String>) -> Result<Size, String> {
+        let mut quick = env::var_os("SELVEDGE_BENCH_QUICK").is_some_and(|v| v != "0");
+        for arg in args {
+            match arg.as_str() {
+                "--quick" => quick = true,
+                "--bench" => {} // cargo says so to every bench
+                _ => return Err(arg),
+            }
+        }
+        Ok(match (cfg!(debug_assertions), quick) {
+            (true, _) => Size::DEBUG,
+            (false, true) => Size::QUICK,
+            (false, false) => Size::FULL,
+        })
+    }
+}
+
+/// A line of the table, but for its numbers.
+struct Row {
+    name: &'static str,
+    n: u32,
+    limit: Option<f64>,
+}
+
+impl Row {
+    /// Measures both in turns and prints the line.
+    fn compare(&self, size: Size, mut ours: impl FnMut(), peer: &str, mut theirs: impl FnMut()) {
+        // A larger batch costs more; a round shall not.
+        let ops = size.ops / self.n.isqrt().max(1);
+        time(ops, &mut ours);
+        time(ops, &mut theirs);
+        let (mut ours_ns, mut peer_ns, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        for round in 0..size.rounds {
+            let (a, b) = if round % 2 == 0 {
+                let a = time(ops, &mut ours);
+                (a, time(ops, &mut theirs))
+            } else {
+                let b = time(ops, &mut theirs);
+                (time(ops, &mut ours), b)
+            };
+            ours_ns.push(a);
+            peer_ns.push(b);
+            ratios.push(a / b);
+        }
+        let ratio = median(ratios);
+        let limit = json(self.limit.map(|limit| format!("{limit}")));
+        let within = json(self.limit.map(|limit| (ratio <= limit).to_string()));
+        println!(
+            r#"{{"bench":"block_pool","row":"{}","n":{},"ours_ns":{:.2},"peer":"{peer}","peer_ns":{:.2},"ratio":{ratio:.3},"limit":{limit},"within":{within}}}"#,
+            self.name,
+            self.n,
+            median(ours_ns),
+            median(peer_ns),
+        );
+    }
+}
+
+/// Nanoseconds one of `ops` calls takes.
+fn time(ops: u32, op: &mut impl FnMut()) -> f64 {
+    let start = Instant::now();
+    for _ in 0..ops {
+        op();
+    }
+    let nanos = start.elapsed().max(Duration::from_nanos(1)).as_nanos();
+    nanos as f64 / f64::from(ops)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() % 2 {
+        0 => (values[middle - 1] + values[middle]) / 2.0,
+        _ => values[middle],
+    }
+}
+
+fn json(value: Option<String>) -> String {
+    value.unwrap_or_else(|| "null".to_owned())
+}

@@ -92,9 +92,10 @@ impl<P: Platform> BlockPool<P> {
         layer: LayerId,
         agent: AgentId,
     ) -> Result<BlockLease<'_, P>, AllocateError> {
-        let mut batch = Batch::with_room_for(n.into());
-        (self.state.lock()).allocate_into(&[(layer, n)], agent, |block| batch.push(block))?;
-        Ok(BlockLease::new(Handle::Borrowed(self), agent, batch))
+        let batch = Batch::with_room_for(n.into());
+        let mut lease = BlockLease::new(Handle::Borrowed(self), agent, batch);
+        (self.state.lock()).allocate_into(&[(layer, n)], agent, &mut lease.blocks)?;
+        Ok(lease)
     }
 
     /// Leases blocks of several layers in one step: all of all layers, or none of any.
@@ -116,7 +117,7 @@ impl<P: Platform> BlockPool<P> {
         agent: AgentId,
     ) -> Result<BlockLease<'_, P>, AllocateError> {
         let mut batch = Batch::with_room_for(needs.iter().map(|need| u64::from(need.1)).sum());
-        (self.state.lock()).allocate_into(needs, agent, |block| batch.push(block))?;
+        (self.state.lock()).allocate_into(needs, agent, &mut batch)?;
         Ok(BlockLease::new(Handle::Borrowed(self), agent, batch))
     }
 

@@ -1,1 +1,29 @@
-//! x
+//! Engines that run code written against [`selvedge_core::Platform`]: real threads, loom and
+//! shuttle, each in a child process, each with an honest verdict, each failure with a seed.
+//!
+//! The way of a unit: a [`UnitSpec`](unit::UnitSpec) goes to a child ([`child`]), which runs
+//! the body under the engine ([`host`], [`engines`]) and writes records; the parent turns them
+//! into a [`Verdict`], and a failure's decision log into a [`Seed`].
+
+mod body;
+pub mod child;
+mod engines;
+pub mod host;
+mod log;
+mod platforms;
+mod seed;
+pub mod unit;
+mod verdict;
+
+pub use body::{Bodies, BodyFn, Cx, Observation, Violation, reach, violate};
+pub use engines::{Engine, Strategy, UnknownEngine};
+pub use log::{DecisionLog, Schedule, TaskName};
+pub use platforms::{
+    Cell, LoomArc, LoomCondvar, LoomJoinHandle, LoomMutex, LoomPlatform, LoomRwLock, LoomThread,
+    ShuttleArc, ShuttleCondvar, ShuttleGuard, ShuttleJoinHandle, ShuttleMutex, ShuttlePlatform,
+    ShuttleRwLock, ShuttleThread,
+};
+pub use seed::{Seed, SeedError, revision_of};
+pub use selvedge_core::Std;
+pub use unit::Variant;
+pub use verdict::{Class, Failure, FailureKind, Verdict};

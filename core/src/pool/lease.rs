@@ -14,7 +14,7 @@ use crate::{AgentId, BlockRef, LayerId};
 /// [`BlockLease::into_shared`] makes one that can be kept anywhere.
 #[must_use = "dropping a lease gives its blocks back at once"]
 pub struct BlockLease<'p, P: Platform = Std> {
-    blocks: Batch,
+    pub(super) blocks: Batch,
     agent: AgentId,
     pool: Handle<'p, P>,
 }
@@ -70,9 +70,7 @@ impl<'p, P: Platform> BlockLease<'p, P> {
     pub fn exchange(&mut self, needs: &[(LayerId, u32)]) -> Result<(), ExchangeError> {
         let mut batch = Batch::with_room_for(needs.iter().map(|need| u64::from(need.1)).sum());
         let pool = self.pool.get();
-        (pool.state.lock()).exchange_into(self.agent, self.blocks(), needs, |block| {
-            batch.push(block);
-        })?;
+        (pool.state.lock()).exchange_into(self.agent, self.blocks(), needs, &mut batch)?;
         self.blocks = batch;
         Ok(())
     }
@@ -247,15 +245,6 @@ impl Batch {
     }
 
     #[inline]
-    pub(super) fn push(&mut self, block: BlockRef) {
-        match self {
-            Batch::One(one @ None) => *one = Some(block),
-            Batch::One(Some(first)) => *self = Batch::Many(vec![*first, block]),
-            Batch::Many(many) => many.push(block),
-        }
-    }
-
-    #[inline]
     fn as_slice(&self) -> &[BlockRef] {
         match self {
             Batch::One(one) => one.as_slice(),
@@ -267,6 +256,27 @@ impl Batch {
         match self {
             Batch::One(one) => one.into_iter().collect(),
             Batch::Many(many) => many,
+        }
+    }
+}
+
+impl Extend<BlockRef> for Batch {
+    #[inline]
+    fn extend<I: IntoIterator<Item = BlockRef>>(&mut self, blocks: I) {
+        let mut blocks = blocks.into_iter();
+        match self {
+            Batch::Many(many) => many.extend(blocks),
+            Batch::One(one) => {
+                let first = one.take().or_else(|| blocks.next());
+                match blocks.next() {
+                    None => *one = first,
+                    // More than room was made for.
+                    Some(second) => {
+                        let all = first.into_iter().chain([second]).chain(blocks);
+                        *self = Batch::Many(all.collect());
+                    }
+                }
+            }
         }
     }
 }

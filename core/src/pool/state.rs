@@ -4,7 +4,7 @@
 //! **Each operation validates first and mutates after, or undoes what it did: one that
 //! returns an error has left the state as it was, to the bit.**
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::{
     AgentError, AllocateError, ExchangeError, FreeError, InvariantViolation, PoolConfigError,
@@ -59,6 +59,7 @@ pub(super) struct Slot {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(align(8))]
 pub(super) struct Owner {
     pub(super) agent: AgentPlace,
     pub(super) layer: LayerId,
@@ -204,7 +205,7 @@ impl PoolState {
         agent: AgentId,
     ) -> Result<Vec<BlockRef>, AllocateError> {
         let mut out = Vec::new();
-        self.allocate_into(needs, agent, |block| out.push(block))?;
+        self.allocate_into(needs, agent, &mut out)?;
         Ok(out)
     }
 
@@ -218,17 +219,20 @@ impl PoolState {
         agent: AgentId,
     ) -> Result<Vec<BlockRef>, AllocateError> {
         let mut out = Vec::new();
-        self.grant(Source::Reserved, needs, agent, |block| out.push(block))?;
+        self.grant(Source::Reserved, needs, agent, &mut out)?;
         Ok(out)
     }
 
     /// As [`PoolState::allocate_layers`], but to where the caller made room before it locked.
+    ///
+    /// Public for the bench alone, which writes the shell a second time.
+    #[doc(hidden)]
     #[inline]
-    pub(super) fn allocate_into(
+    pub fn allocate_into(
         &mut self,
         needs: &[(LayerId, u32)],
         agent: AgentId,
-        out: impl FnMut(BlockRef),
+        out: &mut impl Extend<BlockRef>,
     ) -> Result<(), AllocateError> {
         self.grant(Source::Available, needs, agent, out)
     }
@@ -239,7 +243,7 @@ impl PoolState {
         source: Source,
         needs: &[(LayerId, u32)],
         agent: AgentId,
-        mut out: impl FnMut(BlockRef),
+        out: &mut impl Extend<BlockRef>,
     ) -> Result<(), AllocateError> {
         let index = self.agent_index(agent).ok_or(AllocateError::UnknownAgent)?;
         let wanted = self.check_needs(source, needs, index)?;
@@ -252,20 +256,22 @@ impl PoolState {
         }
         for &(layer, n) in needs {
             record.by_layer[layer.0 as usize] += n;
+            let owner = Some(Owner {
+                agent: agent.place,
+                layer,
+            });
+            let (pool, slots) = (self.id, self.slots.as_mut_slice());
             let rest = self.free.len() - n as usize;
-            for &id in self.free[rest..].iter().rev() {
-                let slot = &mut self.slots[id.0 as usize];
-                slot.owner = Some(Owner {
-                    agent: agent.place,
-                    layer,
-                });
-                out(BlockRef {
+            out.extend(self.free[rest..].iter().rev().map(|&id| {
+                let slot = &mut slots[id.0 as usize];
+                slot.owner = owner;
+                BlockRef {
                     id,
                     layer,
-                    pool: self.id,
+                    pool,
                     generation: slot.generation,
-                });
-            }
+                }
+            }));
             self.free.truncate(rest);
         }
         debug_assert_eq!(self.validate(), Ok(()));
@@ -345,14 +351,13 @@ impl PoolState {
     fn check_and_free(&mut self, agent: AgentId, blocks: &[BlockRef]) -> Result<(), FreeError> {
         self.agent_index(agent).ok_or(FreeError::UnknownAgent)?;
         for (done, &block) in blocks.iter().enumerate() {
-            if let Err(error) = self.check_owned(agent, block) {
+            if self.check_owned(agent, block).is_err() {
                 self.undo_free(agent, &blocks[..done]);
-                return Err(match blocks[..done].contains(&block) {
-                    true => FreeError::DuplicateInBatch { block },
-                    false => error,
-                });
+                // What is wrong with it was wrong before the call, or it is here twice.
+                self.check_owned(agent, block)?;
+                return Err(FreeError::DuplicateInBatch { block });
             }
-            self.take_back(agent.place, block);
+            self.take_back(agent.place, &[block]);
         }
         Ok(())
     }
@@ -363,14 +368,14 @@ impl PoolState {
     /// As [`PoolState::free`].
     pub fn check_batch(&self, agent: AgentId, blocks: &[BlockRef]) -> Result<(), FreeError> {
         self.agent_index(agent).ok_or(FreeError::UnknownAgent)?;
-        let mut seen = blocks.to_vec();
-        seen.sort_unstable();
-        if let Some(pair) = seen.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(FreeError::DuplicateInBatch { block: pair[0] });
+        let mut seen = BTreeSet::new();
+        for &block in blocks {
+            self.check_owned(agent, block)?;
+            if !seen.insert(block) {
+                return Err(FreeError::DuplicateInBatch { block });
+            }
         }
-        blocks
-            .iter()
-            .try_for_each(|&block| self.check_owned(agent, block))
+        Ok(())
     }
 
     fn check_owned(&self, agent: AgentId, block: BlockRef) -> Result<(), FreeError> {
@@ -400,16 +405,33 @@ impl PoolState {
         Ok(())
     }
 
-    /// The present use of the block ends.
+    /// Ends the present use of the blocks, up to the first that is of another layer than the
+    /// first, or not in use by this handle; returns how many that was. The blocks are `owner`'s.
+    ///
+    /// One pass over a run of one layer, so that the counts change once.
     #[inline]
-    fn take_back(&mut self, owner: AgentPlace, block: BlockRef) {
-        let slot = &mut self.slots[block.id.0 as usize];
-        slot.owner = None;
-        slot.generation += 1;
+    fn take_back(&mut self, owner: AgentPlace, blocks: &[BlockRef]) -> usize {
+        let Some(&BlockRef { layer, .. }) = blocks.first() else {
+            return 0;
+        };
+        let slots = self.slots.as_mut_slice();
+        let before = self.free.len();
+        for block in blocks {
+            match slots.get_mut(block.id.0 as usize) {
+                Some(slot) if slot.generation == block.generation && block.layer == layer => {
+                    slot.owner = None;
+                    slot.generation += 1;
+                }
+                _ => break,
+            }
+            self.free.push(block.id);
+        }
+        let taken = self.free.len() - before;
         let record = &mut self.agents[owner.index()];
-        record.blocks -= 1;
-        record.by_layer[block.layer.0 as usize] -= 1;
-        self.free.push(block.id);
+        // INVARIANT: no more than there are blocks, which a u32 counts.
+        record.blocks -= taken as u32;
+        record.by_layer[layer.0 as usize] -= taken as u32;
+        taken
     }
 
     /// The inverse of [`PoolState::take_back`] for the blocks freed last, in their order.
@@ -435,13 +457,16 @@ impl PoolState {
 
     /// Takes back what a lease still holds. Handles whose block was freed in the meantime (by
     /// [`PoolState::free_agent`], say) are passed over: their generation says so.
+    ///
+    /// Public for the bench alone, which writes the shell a second time. The handles must be
+    /// what this pool gave to `agent`, as those of a lease are: that is not checked again.
+    #[doc(hidden)]
     #[inline]
-    pub(super) fn release(&mut self, agent: AgentId, blocks: &[BlockRef]) {
-        for &block in blocks {
-            let current = self.slots.get(block.id.0 as usize);
-            if current.is_some_and(|slot| slot.generation == block.generation) {
-                self.take_back(agent.place, block);
-            }
+    pub fn release(&mut self, agent: AgentId, blocks: &[BlockRef]) {
+        let mut rest = blocks;
+        while !rest.is_empty() {
+            let taken = self.take_back(agent.place, rest);
+            rest = &rest[taken.max(1)..];
         }
         debug_assert_eq!(self.validate(), Ok(()));
     }
@@ -463,7 +488,7 @@ impl PoolState {
                         pool: self.id,
                         generation: slot.generation,
                     };
-                    self.take_back(agent.place, block);
+                    self.take_back(agent.place, &[block]);
                 }
             }
         }
@@ -483,7 +508,7 @@ impl PoolState {
         needs: &[(LayerId, u32)],
     ) -> Result<Vec<BlockRef>, ExchangeError> {
         let mut out = Vec::new();
-        self.exchange_into(agent, old, needs, |block| out.push(block))?;
+        self.exchange_into(agent, old, needs, &mut out)?;
         Ok(out)
     }
 
@@ -492,7 +517,7 @@ impl PoolState {
         agent: AgentId,
         old: &[BlockRef],
         needs: &[(LayerId, u32)],
-        out: impl FnMut(BlockRef),
+        out: &mut impl Extend<BlockRef>,
     ) -> Result<(), ExchangeError> {
         self.check_and_free(agent, old)?;
         self.allocate_into(needs, agent, out).map_err(|error| {

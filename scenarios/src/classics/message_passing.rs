@@ -1,0 +1,69 @@
+//! Message passing: one thread writes a message and raises a flag, the other sees the flag and
+//! reads the message. Right with release and acquire; with relaxed accesses the message may
+//! not be there yet.
+//!
+//! Only loom models that. Shuttle takes every access as sequentially consistent, and an x86
+//! machine keeps stores in order.
+
+use selvedge_core::platform::{Atomic, JoinHandle, Ordering, Platform, Shared};
+use selvedge_sim::{Cx, Observation, bodies, reach, violation};
+
+use crate::registry::{Expect, Scenario, loom, native, shuttle};
+
+pub(super) const SCENARIO: Scenario = Scenario {
+    id: "message-passing",
+    ticket: "classic",
+    summary: "flag raised with a relaxed store: the message may not be there yet",
+    source: include_str!("message_passing.rs"),
+    twin: bodies!(relaxed),
+    shipped: bodies!(release_acquire),
+    signature: "message-missing",
+    must_reach: &["flag-seen"],
+    engines: &[
+        native(Expect::May("x86 keeps stores in order, ARM does not")),
+        loom(Expect::Finds),
+        shuttle(Expect::Misses(
+            "every atomic is sequentially consistent there",
+        )),
+    ],
+};
+
+fn relaxed<P: Platform>(cx: &Cx) -> Observation {
+    pass::<P>(cx, Ordering::Relaxed, Ordering::Relaxed)
+}
+
+fn release_acquire<P: Platform>(cx: &Cx) -> Observation {
+    pass::<P>(cx, Ordering::Release, Ordering::Acquire)
+}
+
+fn pass<P: Platform>(cx: &Cx, publish: Ordering, observe: Ordering) -> Observation {
+    let mut last = (0, 0);
+    for _ in 0..cx.rounds() {
+        let shared = P::Arc::new((P::AtomicU32::new(0), P::AtomicU32::new(0)));
+        let reader = shared.clone();
+        // The reader is the thread that starts later, so that on real threads it mostly finds
+        // the flag up.
+        let reader = P::spawn(move || {
+            let (message, flag) = &*reader;
+            let seen = flag.load(observe);
+            // ORDERING: Relaxed. Seeing the flag is what orders it, or fails to.
+            let read = message.load(Ordering::Relaxed);
+            if seen == 1 {
+                reach("flag-seen");
+                if read != 42 {
+                    violation!("message-missing", "the flag is up, the message is {read}");
+                }
+            }
+            (seen, read)
+        });
+        let (message, flag) = &*shared;
+        // ORDERING: Relaxed. The flag's store is what publishes the message, or fails to.
+        message.store(42, Ordering::Relaxed);
+        flag.store(1, publish);
+        last = reader.join();
+    }
+    match cx.rounds() {
+        1 => Observation::of(format!("flag {}, message {}", last.0, last.1)),
+        _ => Observation::none(),
+    }
+}

@@ -1,0 +1,155 @@
+//! What a scenario is, and the list of all of them.
+
+use selvedge_sim::{Bodies, Class, Engine, Strategy, Variant, Verdict, revision_of};
+
+use crate::{classics, field, origin, tickets};
+
+/// One bug, kept for ever: the body that shows it, the twin that has it, the code that has not.
+#[derive(Debug)]
+pub struct Scenario {
+    /// Its name on the command line.
+    pub id: &'static str,
+    /// Where the bug was reported: a ticket, an issue, a paper.
+    pub ticket: &'static str,
+    /// What goes wrong, in a line.
+    pub summary: &'static str,
+    /// The text of the scenario's own file: its checksum is the revision in seeds.
+    pub source: &'static str,
+    /// The bug resurrected.
+    pub twin: Bodies,
+    /// The same body on the code that ships.
+    pub shipped: Bodies,
+    /// What the twin must be found by, word for word.
+    pub signature: &'static str,
+    /// Probes that a run of the shipped code must reach, or it proves nothing.
+    pub must_reach: &'static [&'static str],
+    /// The engines it runs under, and what each must make of the twin.
+    pub engines: &'static [Plan],
+}
+
+/// One engine of a scenario.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// The engine.
+    pub engine: Engine,
+    /// What it must make of the twin.
+    pub twin: Expect,
+}
+
+/// What an engine must make of a twin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// It finds it. Anything else is a failure of the bed.
+    Finds,
+    /// It may find it, for this reason: the machine's schedule decides.
+    May(&'static str),
+    /// It cannot find it, for this reason: finding it would be as wrong as missing it elsewhere.
+    Misses(&'static str),
+}
+
+/// Real threads; what they find is luck unless the bug needs no race.
+pub const fn native(twin: Expect) -> Plan {
+    Plan {
+        engine: Engine::Native,
+        twin,
+    }
+}
+
+/// Loom without a bound.
+pub const fn loom(twin: Expect) -> Plan {
+    Plan {
+        engine: Engine::Loom { preemptions: None },
+        twin,
+    }
+}
+
+/// Shuttle's three strategies.
+pub const fn shuttle(twin: Expect) -> Plan {
+    Plan {
+        engine: Engine::Shuttle {
+            strategy: Strategy::Portfolio,
+        },
+        twin,
+    }
+}
+
+/// For a bug that real threads meet only by luck.
+pub const BY_LUCK: Expect = Expect::May("the machine's schedule decides");
+
+impl Scenario {
+    /// The checksum of the scenario's source.
+    #[must_use]
+    pub fn revision(&self) -> String {
+        revision_of(self.source)
+    }
+
+    /// The bodies of a variant.
+    #[must_use]
+    pub fn bodies(&self, variant: Variant) -> &Bodies {
+        match variant {
+            Variant::AsReported => &self.twin,
+            Variant::Shipped => &self.shipped,
+        }
+    }
+
+    /// The plan for an engine, whatever its parameters.
+    #[must_use]
+    pub fn plan(&self, engine: Engine) -> Option<&Plan> {
+        (self.engines.iter()).find(|plan| plan.engine.name() == engine.name())
+    }
+
+    /// Why a verdict is not what was expected; `None` where it is.
+    #[must_use]
+    pub fn surprise(
+        &self,
+        variant: Variant,
+        engine: Engine,
+        verdict: &Verdict,
+        reached: &[String],
+    ) -> Option<String> {
+        let class = verdict.class();
+        if matches!(class, Class::EngineError | Class::BudgetEnded) {
+            return Some(verdict.scope());
+        }
+        match (variant, verdict.failure()) {
+            (Variant::Shipped, Some(failure)) => Some(format!("violated: {}", failure.signature)),
+            (Variant::Shipped, None) => {
+                let missed = (self.must_reach.iter())
+                    .filter(|probe| !reached.iter().any(|reached| reached == *probe));
+                let missed: Vec<&str> = missed.copied().collect();
+                (!missed.is_empty())
+                    .then(|| format!("vacuous: never reached {}", missed.join(", ")))
+            }
+            (Variant::AsReported, found) => {
+                self.surprise_of_twin(engine, found.map(|f| &*f.signature))
+            }
+        }
+    }
+
+    fn surprise_of_twin(&self, engine: Engine, found: Option<&str>) -> Option<String> {
+        let expect = self.plan(engine).map_or(Expect::Finds, |plan| plan.twin);
+        match (expect, found) {
+            (Expect::Misses(why), Some(signature)) => Some(format!(
+                "found '{signature}', which should be out of sight: {why}"
+            )),
+            (_, Some(signature)) if signature != self.signature => Some(format!(
+                "found '{signature}' instead of '{}'",
+                self.signature
+            )),
+            (Expect::Finds, None) => Some(format!("'{}' was not found", self.signature)),
+            _ => None,
+        }
+    }
+}
+
+/// Every scenario, in the order of reports.
+#[must_use]
+pub fn all() -> Vec<&'static Scenario> {
+    [tickets::ALL, origin::ALL, field::ALL, classics::ALL].concat()
+}
+
+/// The scenario of this id.
+#[must_use]
+pub fn find(id: &str) -> Option<&'static Scenario> {
+    all().into_iter().find(|scenario| scenario.id == id)
+}

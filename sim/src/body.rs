@@ -1,0 +1,160 @@
+//! What a scenario body is, and what it may say: what it observed, what it reached, and that
+//! a property does not hold.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+/// One test body on one platform: run once an execution, from scratch.
+pub type BodyFn = fn(&Cx) -> Observation;
+
+/// A body on every platform the engines need. Make one with [`bodies!`](crate::bodies).
+#[derive(Clone, Copy, Debug)]
+pub struct Bodies {
+    /// On real threads.
+    pub native: BodyFn,
+    /// Under loom.
+    pub loom: BodyFn,
+    /// Under shuttle.
+    pub shuttle: BodyFn,
+}
+
+/// Turns a body generic over its platform into [`Bodies`].
+///
+/// ```
+/// use selvedge_core::platform::{JoinHandle, Platform};
+/// use selvedge_sim::{Bodies, Cx, Observation, bodies};
+///
+/// fn hello<P: Platform>(_: &Cx) -> Observation {
+///     P::spawn(|| Observation::of("hello")).join()
+/// }
+/// let hello: Bodies = bodies!(hello);
+/// assert_eq!((hello.native)(&Cx::new(0, 0, 1)), Observation::of("hello"));
+/// ```
+///
+/// Further type arguments may follow the platform: `bodies!(race, MyPool)` is `race::<P,
+/// MyPool<P>>` for each platform `P`.
+#[macro_export]
+macro_rules! bodies {
+    ($($body:ident)::+) => {
+        $crate::Bodies {
+            native: $($body)::+::<$crate::Std>,
+            loom: $($body)::+::<$crate::LoomPlatform>,
+            shuttle: $($body)::+::<$crate::ShuttlePlatform>,
+        }
+    };
+    ($($body:ident)::+, $subject:ident) => {
+        $crate::Bodies {
+            native: $($body)::+::<$crate::Std, $subject<$crate::Std>>,
+            loom: $($body)::+::<$crate::LoomPlatform, $subject<$crate::LoomPlatform>>,
+            shuttle: $($body)::+::<$crate::ShuttlePlatform, $subject<$crate::ShuttlePlatform>>,
+        }
+    };
+}
+
+/// What an execution is told: its number, its chance, and how much of the work to do.
+#[derive(Clone, Debug)]
+pub struct Cx {
+    seed: u64,
+    execution: u64,
+    rounds: u32,
+}
+
+impl Cx {
+    /// The context of execution number `execution` of a run with this `seed`.
+    #[must_use]
+    pub fn new(seed: u64, execution: u64, rounds: u32) -> Self {
+        Cx {
+            seed,
+            execution,
+            rounds,
+        }
+    }
+
+    /// How often to repeat an operation that races: 1 under a checker, which tries every
+    /// order anyway, and many times on real threads, where a rare one needs many chances.
+    #[must_use]
+    pub fn rounds(&self) -> u32 {
+        self.rounds
+    }
+
+    /// Chance for one concern of the workload. Each concern has a stream of its own, so that
+    /// a new draw in one shifts no other. Under loom it is the same in every execution, as an
+    /// exhaustive search needs.
+    #[must_use]
+    pub fn rng(&self, concern: u64) -> ChaCha8Rng {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed ^ self.execution.rotate_left(32));
+        rng.set_stream(concern);
+        rng
+    }
+}
+
+/// What one execution came to, as far as it may differ between schedules: the set of all of
+/// them is what two engines are compared by.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Observation(String);
+
+impl Observation {
+    /// Nothing that could differ.
+    #[must_use]
+    pub fn none() -> Self {
+        Observation::default()
+    }
+
+    /// This outcome, in words that are equal for equal outcomes.
+    #[must_use]
+    pub fn of(outcome: impl Into<String>) -> Self {
+        Observation(outcome.into())
+    }
+
+    /// The outcome's words; empty for [`Observation::none`].
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The panic payload by which a body says that a property does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Short and stable: equal for equal bugs, whatever the schedule.
+    pub signature: String,
+    /// What was found this time.
+    pub detail: String,
+}
+
+/// Ends the execution: a property does not hold. Use [`violation!`](crate::violation).
+#[track_caller]
+pub fn violate(signature: &str, detail: String) -> ! {
+    std::panic::panic_any(Violation {
+        signature: signature.to_owned(),
+        detail,
+    })
+}
+
+/// Says that a property does not hold: `violation!("signature", "what was found: {x}")`.
+///
+/// The signature names the bug and is the same whatever the schedule; the detail is free.
+#[macro_export]
+macro_rules! violation {
+    ($signature:expr, $($detail:tt)+) => {
+        $crate::violate($signature, format!($($detail)+))
+    };
+}
+
+static REACHED: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+
+/// Notes that the run came by here. A scenario names the probes it must reach; a run that
+/// never did proves nothing, and fails.
+pub fn reach(probe: &'static str) {
+    let mut reached = REACHED.lock().unwrap_or_else(PoisonError::into_inner);
+    reached.insert(probe);
+}
+
+/// Every probe that this process has reached.
+pub(crate) fn reached() -> Vec<String> {
+    let reached = REACHED.lock().unwrap_or_else(PoisonError::into_inner);
+    reached.iter().map(|probe| (*probe).to_owned()).collect()
+}

@@ -1,0 +1,290 @@
+//! The parent's side of a unit: starts a child, watches it, and makes a verdict of whatever
+//! became of it. Aborts, kills and time-outs of the child are records like any other.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::unit::{End, Record, Task, UnitSpec, Variant};
+use crate::{Engine, Seed, Verdict};
+
+/// The word after which the program's command line names a unit's spec file. Whoever calls
+/// [`Children::run`] must answer to it by calling [`serve`].
+pub const UNIT_COMMAND: &str = "unit";
+
+/// A child ends itself at its limit; one that has not by this much later is killed.
+const GRACE: Duration = Duration::from_secs(8);
+const POLL: Duration = Duration::from_millis(4);
+
+/// What to run in a child.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The scenario's id.
+    pub scenario: String,
+    /// Which body.
+    pub variant: Variant,
+    /// Under which engine.
+    pub engine: Engine,
+    /// To do what.
+    pub task: Task,
+    /// How often a body repeats what races, on real threads.
+    pub rounds: u32,
+    /// For how long at most.
+    pub limit: Duration,
+}
+
+/// What became of a child.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// How it ended; `None` if it was interrupted from outside.
+    pub end: Option<End>,
+    /// Executions begun.
+    pub executions: u64,
+    /// Every probe reached.
+    pub reached: Vec<String>,
+    /// Every different observation.
+    pub observations: Vec<String>,
+}
+
+impl Outcome {
+    /// The verdict, for a search.
+    #[must_use]
+    pub fn verdict(&self, engine: Engine) -> Verdict {
+        let executions = self.executions;
+        match &self.end {
+            Some(End::Complete) => engine.verdict_when_complete(executions),
+            Some(End::Violated { failure, .. }) => Verdict::Violated {
+                failure: failure.clone(),
+                executions,
+            },
+            Some(End::Failed { what } | End::NotReproduced { why: what, .. }) => {
+                Verdict::EngineError {
+                    what: what.clone(),
+                    executions,
+                }
+            }
+            Some(End::Cut) | None => Verdict::BudgetEnded { executions },
+        }
+    }
+}
+
+/// Runs children of one program, in a directory that goes away with it.
+#[derive(Debug)]
+pub struct Children {
+    program: PathBuf,
+    dir: tempfile::TempDir,
+    next: AtomicU64,
+}
+
+impl Children {
+    /// Children are `program UNIT_COMMAND file`.
+    ///
+    /// # Errors
+    /// When no temporary directory can be made.
+    pub fn of(program: &Path) -> io::Result<Self> {
+        Ok(Children {
+            program: program.to_owned(),
+            dir: tempfile::Builder::new().prefix("selvedge-").tempdir()?,
+            next: AtomicU64::new(0),
+        })
+    }
+
+    /// Runs one child to its end. `progress` is told the executions begun, now and then; when
+    /// `interrupted` turns true the child is killed.
+    ///
+    /// # Errors
+    /// When files cannot be written or the child cannot be started.
+    pub fn run(
+        &self,
+        request: &Request,
+        interrupted: &AtomicBool,
+        mut progress: impl FnMut(u64),
+    ) -> io::Result<Outcome> {
+        // ORDERING: Relaxed. Only distinctness matters.
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let file = |ending: &str| self.dir.path().join(format!("{number}.{ending}"));
+        let spec = UnitSpec {
+            scenario: request.scenario.clone(),
+            variant: request.variant,
+            engine: request.engine,
+            task: request.task.clone(),
+            rounds: request.rounds,
+            limit_ms: u64::try_from(request.limit.as_millis()).unwrap_or(u64::MAX),
+            record: file("records"),
+        };
+        let (spec_file, errors) = (file("spec"), file("errors"));
+        fs::write(&spec_file, serde_json::to_vec(&spec)?)?;
+
+        let mut child = self.start(&spec_file, &errors)?;
+        let started = Instant::now();
+        let mut told = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait()? {
+                break Some(status);
+            }
+            // ORDERING: Relaxed. A flag that is looked at again soon.
+            let stop = interrupted.load(Ordering::Relaxed);
+            if stop || started.elapsed() > request.limit + GRACE {
+                child.kill()?;
+                child.wait()?;
+                break None;
+            }
+            if told.elapsed() > Duration::from_millis(200) {
+                told = Instant::now();
+                progress(read(&spec.record).executions);
+            }
+            thread::sleep(POLL);
+        };
+        let mut outcome = read(&spec.record);
+        if outcome.end.is_none() {
+            // ORDERING: Relaxed, as above.
+            outcome.end = match status {
+                None if interrupted.load(Ordering::Relaxed) => None,
+                None => Some(End::Failed {
+                    what: "the child did not end at its time limit and was killed".to_owned(),
+                }),
+                // Ctrl-C reaches the children of a terminal before it reaches us.
+                Some(status) if was_interrupted(status) => None,
+                Some(status) => Some(End::Failed {
+                    what: died(status, &errors),
+                }),
+            };
+        }
+        for leftover in [&spec.record, &spec_file, &errors] {
+            // Only so that a long run does not fill the disk; the directory goes away anyway.
+            let _ = fs::remove_file(leftover);
+        }
+        Ok(outcome)
+    }
+
+    fn start(&self, spec_file: &Path, errors: &Path) -> io::Result<Child> {
+        let mut command = Command::new(&self.program);
+        command
+            .arg(UNIT_COMMAND)
+            .arg(spec_file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(errors)?);
+        // What steers loom and shuttle must come from us alone.
+        for (name, _) in std::env::vars_os() {
+            let name_text = name.to_string_lossy();
+            if name_text.starts_with("LOOM_") || name_text.starts_with("SHUTTLE_") {
+                command.env_remove(&name);
+            }
+        }
+        command.spawn()
+    }
+
+    /// The seed of a failure that a search of `request` found; `None` where the engine cannot
+    /// reproduce it.
+    ///
+    /// Loom's path to the failing execution is written down only now: doing so for each
+    /// execution of the search would cost more than the search.
+    ///
+    /// # Errors
+    /// As [`Children::run`].
+    pub fn seed_of(
+        &self,
+        request: &Request,
+        outcome: &Outcome,
+        revision: &str,
+        interrupted: &AtomicBool,
+    ) -> io::Result<Option<Seed>> {
+        let Some(End::Violated { failure, log }) = &outcome.end else {
+            return Ok(None);
+        };
+        let log = match (request.engine, log) {
+            (Engine::Loom { .. }, None) => {
+                let again = Request {
+                    task: Task::Capture {
+                        execution: outcome.executions,
+                    },
+                    limit: request.limit * 4,
+                    ..request.clone()
+                };
+                match self.run(&again, interrupted, |_| ())?.end {
+                    Some(End::Violated { failure: same, log })
+                        if same.signature == failure.signature =>
+                    {
+                        log
+                    }
+                    _ => None,
+                }
+            }
+            (_, log) => log.clone(),
+        };
+        Ok(log.map(|log| Seed {
+            scenario: request.scenario.clone(),
+            variant: request.variant,
+            engine: request.engine,
+            revision: revision.to_owned(),
+            signature: failure.signature.clone(),
+            log,
+        }))
+    }
+}
+
+/// Reads a child's spec from the file named on its command line.
+///
+/// # Errors
+/// When the file cannot be read or is no spec.
+pub fn serve(spec_file: &Path) -> io::Result<UnitSpec> {
+    Ok(serde_json::from_slice(&fs::read(spec_file)?)?)
+}
+
+/// What the records say, as far as they go: a child that was killed may have left half a line.
+fn read(records: &Path) -> Outcome {
+    let mut outcome = Outcome {
+        end: None,
+        executions: 0,
+        reached: Vec::new(),
+        observations: Vec::new(),
+    };
+    let text = fs::read_to_string(records).unwrap_or_default();
+    for line in text.lines() {
+        match serde_json::from_str(line) {
+            Ok(Record::Progress { executions }) => outcome.executions = executions,
+            Ok(Record::Ended {
+                end,
+                executions,
+                reached,
+                observations,
+            }) => {
+                outcome = Outcome {
+                    end: Some(end),
+                    executions,
+                    reached,
+                    observations,
+                };
+            }
+            Ok(Record::Started { .. }) | Err(_) => {}
+        }
+    }
+    outcome
+}
+
+fn died(status: ExitStatus, errors: &Path) -> String {
+    let text = fs::read_to_string(errors).unwrap_or_default();
+    let last = text.lines().rfind(|line| !line.trim().is_empty());
+    match last {
+        Some(line) => format!("the child died ({status}): {line}"),
+        None => format!("the child died ({status})"),
+    }
+}
+
+#[cfg(unix)]
+fn was_interrupted(status: ExitStatus) -> bool {
+    use std::os::unix::process::ExitStatusExt;
+    const SIGINT: i32 = 2;
+    const SIGTERM: i32 = 15;
+    matches!(status.signal(), Some(SIGINT | SIGTERM))
+}
+
+#[cfg(not(unix))]
+fn was_interrupted(_: ExitStatus) -> bool {
+    false
+}

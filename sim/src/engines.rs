@@ -1,0 +1,200 @@
+//! The engines, and how each one is named and driven.
+//!
+//! | engine | explores | cannot see |
+//! |---|---|---|
+//! | `native` | real threads, stress | rare schedules |
+//! | `loom` | C11-like weak memory, leaked `Arc`s, until done | time-outs; some outcomes it loses |
+//! | `loom:N` | the same, with at most N preemptions | everything past N |
+//! | `shuttle` | random, PCT and URW schedules, a third each | weak memory; completeness |
+//! | `shuttle:S` | one strategy: `random`, `pct` or `urw` | the same |
+
+pub(crate) mod loom;
+pub(crate) mod native;
+pub(crate) mod shuttle;
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::host::Host;
+use crate::unit::{End, UnitSpec};
+use crate::{Bodies, Verdict};
+
+/// Does what the spec says, on the calling thread.
+pub(crate) fn execute(host: &Arc<Host>, spec: &UnitSpec, bodies: &Bodies) -> End {
+    match spec.engine {
+        Engine::Native => native::execute(host, spec, bodies.native),
+        Engine::Loom { preemptions } => loom::execute(host, spec, preemptions, bodies.loom),
+        Engine::Shuttle { strategy } => shuttle::execute(host, spec, strategy, bodies.shuttle),
+    }
+}
+
+/// One engine with its parameters. Its text form is the one of the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Engine {
+    /// Real threads.
+    Native,
+    /// Loom, with at most so many preemptions if a bound is given.
+    Loom {
+        /// The bound.
+        preemptions: Option<u8>,
+    },
+    /// Shuttle.
+    Shuttle {
+        /// How schedules are drawn.
+        strategy: Strategy,
+    },
+}
+
+/// How shuttle draws schedules.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Strategy {
+    /// A third of the executions by each of the others.
+    #[default]
+    Portfolio,
+    /// Any runnable task at each step.
+    Random,
+    /// Probabilistic concurrency testing: few preemptions, well placed.
+    Pct,
+    /// Uniform random walk over interleavings.
+    Urw,
+}
+
+impl Engine {
+    /// The engines as they are without parameters, in the order of reports.
+    pub const DEFAULTS: [Engine; 3] = [
+        Engine::Native,
+        Engine::Loom { preemptions: None },
+        Engine::Shuttle {
+            strategy: Strategy::Portfolio,
+        },
+    ];
+
+    /// The engine's name without parameters: `native`, `loom`, `shuttle`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Engine::Native => "native",
+            Engine::Loom { .. } => "loom",
+            Engine::Shuttle { .. } => "shuttle",
+        }
+    }
+
+    /// The verdict where a search of this engine ended by itself without finding anything.
+    #[must_use]
+    pub fn verdict_when_complete(self, executions: u64) -> Verdict {
+        match self {
+            Engine::Native => Verdict::Sampled {
+                executions,
+                strategy: "real threads".to_owned(),
+            },
+            Engine::Loom { preemptions: None } => Verdict::Exhausted {
+                executions,
+                memory_model: "C11 as loom models it",
+            },
+            Engine::Loom {
+                preemptions: Some(bound),
+            } => Verdict::Bounded {
+                bound: format!("at most {bound} preemptions, C11 as loom models it"),
+                executions,
+            },
+            Engine::Shuttle { strategy } => Verdict::Sampled {
+                executions,
+                strategy: match strategy {
+                    Strategy::Portfolio => "random + PCT + URW, SC".to_owned(),
+                    Strategy::Random => "random, SC".to_owned(),
+                    Strategy::Pct => "PCT, SC".to_owned(),
+                    Strategy::Urw => "URW, SC".to_owned(),
+                },
+            },
+        }
+    }
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        match self {
+            Engine::Loom {
+                preemptions: Some(bound),
+            } => write!(f, ":{bound}"),
+            Engine::Shuttle { strategy } => match strategy {
+                Strategy::Portfolio => Ok(()),
+                Strategy::Random => f.write_str(":random"),
+                Strategy::Pct => f.write_str(":pct"),
+                Strategy::Urw => f.write_str(":urw"),
+            },
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Why a text names no engine.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error(
+    "there is no engine '{0}'; engines are native, loom, loom:N (at most N preemptions), shuttle, shuttle:random, shuttle:pct, shuttle:urw"
+)]
+pub struct UnknownEngine(pub String);
+
+impl FromStr for Engine {
+    type Err = UnknownEngine;
+
+    fn from_str(text: &str) -> Result<Self, UnknownEngine> {
+        let unknown = || UnknownEngine(text.to_owned());
+        let (name, parameter) = match text.split_once(':') {
+            Some((name, parameter)) => (name, Some(parameter)),
+            None => (text, None),
+        };
+        match (name, parameter) {
+            ("native", None) => Ok(Engine::Native),
+            ("loom", None) => Ok(Engine::Loom { preemptions: None }),
+            ("loom", Some(bound)) => Ok(Engine::Loom {
+                preemptions: Some(bound.parse().map_err(|_| unknown())?),
+            }),
+            ("shuttle", parameter) => Ok(Engine::Shuttle {
+                strategy: match parameter {
+                    None => Strategy::Portfolio,
+                    Some("random") => Strategy::Random,
+                    Some("pct") => Strategy::Pct,
+                    Some("urw") => Strategy::Urw,
+                    Some(_) => return Err(unknown()),
+                },
+            }),
+            _ => Err(unknown()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_engine_has_one_text_form() {
+        let texts = [
+            "native",
+            "loom",
+            "loom:3",
+            "shuttle",
+            "shuttle:random",
+            "shuttle:pct",
+            "shuttle:urw",
+        ];
+        for text in texts {
+            assert_eq!(text.parse::<Engine>().unwrap().to_string(), text);
+        }
+        for text in [
+            "",
+            "lom",
+            "loom:",
+            "loom:x",
+            "loom:300",
+            "native:1",
+            "shuttle:dfs",
+        ] {
+            assert!(text.parse::<Engine>().is_err(), "{text}");
+        }
+    }
+}

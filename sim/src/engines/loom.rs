@@ -1,0 +1,97 @@
+//! `loom`: every execution that loom's memory model allows, until done.
+//!
+//! Loom looks at its own limits only now and then and returns as if all were well when one is
+//! reached. So none of its limits is ever set here: **when `check` returns, the search is
+//! complete; when time runs out, the host ends the process instead.**
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ::loom::model::Builder;
+
+use crate::host::Host;
+use crate::unit::{End, Task, UnitSpec};
+use crate::{BodyFn, Cx, DecisionLog};
+
+/// Loom's limit on the switches of one execution; past it the body is taken to spin.
+const MAX_BRANCHES: usize = 10_000;
+
+/// Loom runs the same body each time, so its chance is the same each time.
+const SEED: u64 = 0;
+
+pub(crate) fn execute(
+    host: &Arc<Host>,
+    spec: &UnitSpec,
+    preemptions: Option<u8>,
+    body: BodyFn,
+) -> End {
+    let mut builder = Builder::new();
+    // Every field that `Builder::new` may have read from the environment is set.
+    builder.max_threads = ::loom::MAX_THREADS;
+    builder.max_branches = MAX_BRANCHES;
+    builder.max_permutations = None;
+    builder.max_duration = None;
+    builder.preemption_bound = preemptions.map(usize::from);
+    builder.checkpoint_file = None;
+    builder.checkpoint_interval = usize::MAX;
+    builder.location = false;
+    builder.log = false;
+
+    let checkpoint = checkpoint_beside(spec);
+    let only_first = match &spec.task {
+        Task::Search { .. } => false,
+        Task::Capture { execution } => {
+            // Loom writes its path at the start of every execution whose number divides by the
+            // interval: here just the one that fails.
+            builder.checkpoint_interval = usize::try_from(*execution).unwrap_or(usize::MAX);
+            builder.checkpoint_file = Some(checkpoint.clone());
+            host.tell_log_by(move || {
+                let path = fs::read_to_string(&checkpoint).ok()?;
+                Some(DecisionLog::Checkpoint(path))
+            });
+            false
+        }
+        Task::Replay {
+            log: DecisionLog::Checkpoint(path),
+        } => {
+            if let Err(error) = fs::write(&checkpoint, path) {
+                return End::Failed {
+                    what: format!("cannot write {}: {error}", checkpoint.display()),
+                };
+            }
+            builder.checkpoint_file = Some(checkpoint);
+            true
+        }
+        Task::Replay { .. } => {
+            return End::Failed {
+                what: "loom replays a checkpoint, nothing else".to_owned(),
+            };
+        }
+    };
+
+    let rounds = 1;
+    let inner = Arc::clone(host);
+    builder.check(move || {
+        let execution = inner.begin();
+        if only_first && execution > 1 {
+            inner.end(End::NotReproduced {
+                stale: true,
+                why: "the checkpointed execution was well: the code has changed since".to_owned(),
+            });
+        }
+        inner.observe(&body(&Cx::new(SEED, 0, rounds)));
+    });
+    match only_first {
+        true => End::NotReproduced {
+            stale: true,
+            why: "the checkpointed execution was well and the last: the code has changed since"
+                .to_owned(),
+        },
+        false => End::Complete,
+    }
+}
+
+fn checkpoint_beside(spec: &UnitSpec) -> PathBuf {
+    spec.record.with_extension("loom.json")
+}

@@ -1,0 +1,325 @@
+//! The child's side of a unit: runs one engine on one thread, watches it from another, and
+//! writes down what happens.
+//!
+//! **The first panic ends the unit.** The panic hook hands the message to the watching thread
+//! and then holds the panicking thread for ever, so nothing unwinds: an engine never gets the
+//! chance to abort on a second panic, and no failure is lost to one.
+
+use std::any::Any;
+use std::collections::BTreeSet;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::panic::{self, PanicHookInfo};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::body::{self, Observation, Violation};
+use crate::unit::{End, Record, UnitSpec};
+use crate::{Bodies, DecisionLog, Failure, FailureKind, engines};
+
+/// How often the child writes how far it is.
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+/// An execution that takes longer than this is stuck: they take milliseconds.
+const STUCK_AFTER: Duration = Duration::from_secs(5);
+/// At the time limit, an execution this old is stuck rather than cut short.
+const STUCK_AT_LIMIT: Duration = Duration::from_millis(1_500);
+/// The child keeps no more different observations than this.
+const MOST_OBSERVATIONS: usize = 10_000;
+/// Enough for bodies that format messages, in debug builds too.
+const ENGINE_STACK_BYTES: usize = 16 << 20;
+
+/// What an engine tells its host, and asks of it.
+pub(crate) struct Host {
+    events: Mutex<Sender<Event>>,
+    started: Instant,
+    limit: Duration,
+    executions: AtomicU64,
+    observations: Mutex<BTreeSet<String>>,
+    log: Mutex<Option<LogSource>>,
+}
+
+/// Tells the decision log of the execution that just failed.
+type LogSource = Box<dyn Fn() -> Option<DecisionLog> + Send>;
+
+enum Event {
+    Ended(End),
+    Panicked { payload: Payload, location: String },
+}
+
+enum Payload {
+    Violation(Violation),
+    Message(String),
+}
+
+impl Host {
+    /// An execution begins; returns its number, counted from 1. Does not return once the time
+    /// is up.
+    pub(crate) fn begin(&self) -> u64 {
+        // ORDERING: Relaxed. A counter that the watching thread only displays.
+        let number = self.executions.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.started.elapsed() >= self.limit {
+            // ORDERING: Relaxed, as above. This execution does not take place.
+            self.executions.store(number - 1, Ordering::Relaxed);
+            self.end(End::Cut);
+        }
+        number
+    }
+
+    /// An execution ended well, with this outcome.
+    pub(crate) fn observe(&self, observation: &Observation) {
+        let outcome = observation.as_str();
+        let mut seen = lock(&self.observations);
+        if !outcome.is_empty() && seen.len() < MOST_OBSERVATIONS && !seen.contains(outcome) {
+            seen.insert(outcome.to_owned());
+        }
+    }
+
+    /// Sets what tells the decision log should an execution fail from now on.
+    pub(crate) fn tell_log_by(&self, source: impl Fn() -> Option<DecisionLog> + Send + 'static) {
+        *lock(&self.log) = Some(Box::new(source));
+    }
+
+    /// Ends the unit; the engine's thread goes no further.
+    pub(crate) fn end(&self, end: End) -> ! {
+        self.send(Event::Ended(end));
+        hold()
+    }
+
+    fn send(&self, event: Event) {
+        // The receiver lives as long as the process.
+        let _ = lock(&self.events).send(event);
+    }
+
+    fn executions(&self) -> u64 {
+        // ORDERING: Relaxed. Display only.
+        self.executions.load(Ordering::Relaxed)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn hold() -> ! {
+    loop {
+        thread::park();
+    }
+}
+
+/// Runs the unit and writes its records. Call it once, in a process of its own, and leave the
+/// process when it returns: threads of the body may still be about.
+///
+/// # Errors
+/// When the record file cannot be written.
+pub fn run(spec: &UnitSpec, bodies: &Bodies) -> io::Result<()> {
+    let mut records = Records::open(spec)?;
+    records.write(&Record::Started { spec: spec.clone() })?;
+
+    let (events, incoming) = mpsc::channel();
+    let host = Arc::new(Host {
+        events: Mutex::new(events),
+        started: Instant::now(),
+        limit: Duration::from_millis(spec.limit_ms),
+        executions: AtomicU64::new(0),
+        observations: Mutex::default(),
+        log: Mutex::default(),
+    });
+    catch_panics(Arc::clone(&host));
+    start_engine(Arc::clone(&host), spec.clone(), *bodies)?;
+
+    let mut seen = (0, Instant::now());
+    let end = loop {
+        match incoming.recv_timeout(PROGRESS_EVERY) {
+            Ok(Event::Ended(end)) => break end,
+            Ok(Event::Panicked { payload, location }) => break judge(&host, payload, location),
+            Err(RecvTimeoutError::Disconnected) => {
+                break End::Failed {
+                    what: "the engine's thread went away".to_owned(),
+                };
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        let executions = host.executions();
+        if executions != seen.0 {
+            seen = (executions, Instant::now());
+            records.write(&Record::Progress { executions })?;
+        }
+        let still = seen.1.elapsed();
+        let past_limit = host.started.elapsed() > host.limit;
+        if still > STUCK_AFTER || (past_limit && still > STUCK_AT_LIMIT) {
+            break stuck(&host, still);
+        }
+    };
+    records.write(&Record::Ended {
+        end,
+        executions: host.executions(),
+        reached: body::reached(),
+        observations: lock(&host.observations).iter().cloned().collect(),
+    })
+}
+
+fn start_engine(host: Arc<Host>, spec: UnitSpec, bodies: Bodies) -> io::Result<()> {
+    thread::Builder::new()
+        .name("engine".to_owned())
+        .stack_size(ENGINE_STACK_BYTES)
+        .spawn(move || {
+            let end = engines::execute(&host, &spec, &bodies);
+            host.end(end);
+        })
+        .map(|_| ())
+}
+
+fn catch_panics(host: Arc<Host>) {
+    let watcher = thread::current().id();
+    let default_hook = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        if thread::current().id() == watcher {
+            return default_hook(info);
+        }
+        host.send(Event::Panicked {
+            payload: payload_of(info),
+            location: info.location().map(ToString::to_string).unwrap_or_default(),
+        });
+        hold();
+    }));
+}
+
+fn payload_of(info: &PanicHookInfo<'_>) -> Payload {
+    let payload: &(dyn Any + Send) = info.payload();
+    match payload.downcast_ref::<Violation>() {
+        Some(violation) => Payload::Violation(violation.clone()),
+        None => Payload::Message(
+            info.payload_as_str()
+                .unwrap_or("a panic without a message")
+                .to_owned(),
+        ),
+    }
+}
+
+fn judge(host: &Host, payload: Payload, location: String) -> End {
+    let failure = match payload {
+        Payload::Violation(violation) => Failure {
+            kind: FailureKind::Property,
+            signature: violation.signature,
+            detail: violation.detail,
+            location,
+        },
+        Payload::Message(message) => match classify(&message) {
+            Ok((kind, signature)) => Failure {
+                kind,
+                signature,
+                detail: message,
+                location,
+            },
+            Err(what) => return End::Failed { what },
+        },
+    };
+    End::Violated {
+        failure,
+        log: lock(&host.log).as_ref().and_then(|source| source()),
+    }
+}
+
+/// What a panic's message means. `Err` where it is the engine that failed.
+fn classify(message: &str) -> Result<(FailureKind, String), String> {
+    let first = message.lines().next().unwrap_or_default();
+    if first.starts_with("deadlock") {
+        return Ok((FailureKind::Deadlock, "deadlock".to_owned()));
+    }
+    // Loom's bound on branches, shuttle's on steps: the body spins, or the bound is too low.
+    if first.starts_with("Model exceeded maximum number of branches")
+        || first.starts_with("exceeded max_steps bound")
+    {
+        return Ok((FailureKind::Liveness, "livelock".to_owned()));
+    }
+    if first.starts_with("Causality violation") {
+        return Ok((FailureKind::Property, "data race".to_owned()));
+    }
+    if first.starts_with("Arc leaked") {
+        return Ok((FailureKind::Property, "leaked Arc".to_owned()));
+    }
+    let internal = ["[loom internal bug]", "cannot access Loom execution state"];
+    if internal.iter().any(|text| first.contains(text)) || first.contains("self.max_threads") {
+        return Err(format!("loom: {first}"));
+    }
+    // Numbers differ between executions of one bug.
+    let mut signature = String::from("panic: ");
+    for c in first.chars().take(80) {
+        match c.is_ascii_digit() {
+            false => signature.push(c),
+            true if signature.ends_with('#') => {}
+            true => signature.push('#'),
+        }
+    }
+    Ok((FailureKind::Property, signature))
+}
+
+fn stuck(host: &Host, still: Duration) -> End {
+    End::Violated {
+        failure: Failure {
+            kind: FailureKind::Liveness,
+            signature: "hang".to_owned(),
+            detail: format!(
+                "execution {} has not ended for {} ms",
+                host.executions(),
+                still.as_millis()
+            ),
+            location: String::new(),
+        },
+        log: lock(&host.log).as_ref().and_then(|source| source()),
+    }
+}
+
+/// The record file, one JSON object a line.
+struct Records(File);
+
+impl Records {
+    fn open(spec: &UnitSpec) -> io::Result<Self> {
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&spec.record)?;
+        Ok(Records(file))
+    }
+
+    fn write(&mut self, record: &Record) -> io::Result<()> {
+        let mut line = serde_json::to_vec(record)?;
+        line.push(b'\n');
+        self.0.write_all(&line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_of_the_engines_are_told_apart() {
+        let kind = |message| classify(message).map(|(kind, signature)| (kind, signature));
+        let (deadlock, live, property) = (
+            FailureKind::Deadlock,
+            FailureKind::Liveness,
+            FailureKind::Property,
+        );
+        let cases = [
+            ("deadlock; threads = [..]", deadlock, "deadlock"),
+            ("deadlock! blocked tasks: [..]", deadlock, "deadlock"),
+            ("exceeded max_steps bound 99. this", live, "livelock"),
+            (
+                "Model exceeded maximum number of branches. This",
+                live,
+                "livelock",
+            ),
+            ("Causality violation: x", property, "data race"),
+            ("index 12 of 7\nmore", property, "panic: index # of #"),
+        ];
+        for (message, expected, signature) in cases {
+            assert_eq!(kind(message), Ok((expected, signature.to_owned())));
+        }
+        assert!(kind("[loom internal bug]").is_err());
+        assert!(kind("assertion failed: threads.len() < self.max_threads").is_err());
+    }
+}

@@ -1,0 +1,130 @@
+//! Decision logs: what an engine chose, so that the same execution can be run again.
+
+use serde::{Deserialize, Serialize};
+
+/// Everything needed to run one execution again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DecisionLog {
+    /// Which task ran at each step, and which random values the body drew.
+    Schedule(Schedule),
+    /// Loom's own path to the execution, as loom writes it (JSON). It fits the same code only.
+    Checkpoint(String),
+    /// The workload's seed and the number of the execution. Real threads are scheduled by the
+    /// machine, so the same workload may have to run many times before the same thing happens.
+    Workload {
+        /// The seed of the run.
+        seed: u64,
+        /// The execution, counted from 1.
+        execution: u64,
+    },
+}
+
+/// A schedule of one execution.
+///
+/// Tasks are named by their creation path (the second child of the first child of the root),
+/// never by an engine's numbering, which depends on the order in which tasks were created.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Schedule {
+    /// The tasks, each by its parent's place in this list and which child of it it is. The
+    /// first is the root and its own parent.
+    pub tasks: Vec<TaskName>,
+    /// Runs of steps: which task (by place), and how many steps in a row.
+    pub steps: Vec<(u32, u32)>,
+    /// The random values handed to the body, in order.
+    pub draws: Vec<u64>,
+}
+
+/// A task's place in the tree of tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct TaskName {
+    /// The parent's place in [`Schedule::tasks`].
+    pub parent: u32,
+    /// Which child of the parent it is, counted from 0.
+    pub child: u32,
+}
+
+impl Schedule {
+    /// Adds one step of the task at `place`.
+    pub fn push_step(&mut self, place: u32) {
+        match self.steps.last_mut() {
+            Some((last, count)) if *last == place => *count += 1,
+            _ => self.steps.push((place, 1)),
+        }
+    }
+
+    /// Steps altogether.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.steps.iter().map(|&(_, count)| u64::from(count)).sum()
+    }
+
+    /// Whether there is no step.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// How often another task took over.
+    #[must_use]
+    pub fn switches(&self) -> usize {
+        self.steps.len().saturating_sub(1)
+    }
+
+    /// The creation path of the task at `place`: `0` is the root, `0.1` its second child.
+    #[must_use]
+    pub fn path(&self, place: u32) -> String {
+        match self.tasks.get(place as usize) {
+            Some(_) if place == 0 => "0".to_owned(),
+            Some(name) => format!("{}.{}", self.path(name.parent), name.child),
+            None => "?".to_owned(),
+        }
+    }
+
+    /// Whether every name's parent stands before it and every step names a task: only then
+    /// does [`Schedule::path`] end.
+    #[must_use]
+    pub fn is_well_formed(&self) -> bool {
+        let tasks = u32::try_from(self.tasks.len()).unwrap_or(u32::MAX);
+        let parents_first = (self.tasks.iter().zip(0..))
+            .all(|(name, place): (&TaskName, u32)| place == 0 || name.parent < place);
+        parents_first && self.steps.iter().all(|&(place, _)| place < tasks)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_name_tasks_by_how_they_came_to_be() {
+        let mut schedule = Schedule {
+            tasks: vec![
+                TaskName {
+                    parent: 0,
+                    child: 0,
+                },
+                TaskName {
+                    parent: 0,
+                    child: 1,
+                },
+                TaskName {
+                    parent: 1,
+                    child: 0,
+                },
+            ],
+            ..Schedule::default()
+        };
+        for place in [0, 0, 2, 1, 1] {
+            schedule.push_step(place);
+        }
+        assert_eq!(schedule.path(2), "0.1.0");
+        assert_eq!(schedule.steps, [(0, 2), (2, 1), (1, 2)]);
+        assert_eq!((schedule.len(), schedule.switches()), (5, 2));
+        assert!(schedule.is_well_formed());
+        schedule.tasks[1].parent = 2;
+        assert!(
+            !schedule.is_well_formed(),
+            "a circle of parents has no path"
+        );
+    }
+}

@@ -1,0 +1,169 @@
+//! A unit of work: one body of one scenario under one engine, run in a process of its own.
+//!
+//! This file is what parent and child say to each other: the [`UnitSpec`] one way, [`Record`]
+//! lines the other. The child appends each line to a file as things happen, the first before
+//! it runs anything, so that whatever kills it, what was known by then is kept.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{DecisionLog, Engine, Failure};
+
+/// Which body of a scenario.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Variant {
+    /// The bug resurrected: it must be found.
+    AsReported,
+    /// The code that ships: it must survive.
+    Shipped,
+}
+
+impl Variant {
+    /// Both, the bug first.
+    pub const ALL: [Variant; 2] = [Variant::AsReported, Variant::Shipped];
+}
+
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Variant::AsReported => "as-reported",
+            Variant::Shipped => "shipped",
+        })
+    }
+}
+
+impl FromStr for Variant {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = (Variant::ALL.into_iter()).find(|variant| variant.to_string() == text);
+        found.ok_or_else(|| {
+            format!("there is no variant '{text}'; variants are as-reported and shipped")
+        })
+    }
+}
+
+/// What a child is to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitSpec {
+    /// The scenario's id.
+    pub scenario: String,
+    /// Which body.
+    pub variant: Variant,
+    /// Under which engine.
+    #[serde(with = "as_text")]
+    pub engine: Engine,
+    /// To do what.
+    pub task: Task,
+    /// How often a body repeats what races, on real threads.
+    pub rounds: u32,
+    /// For how long at most.
+    pub limit_ms: u64,
+    /// The file that takes the records.
+    pub record: PathBuf,
+}
+
+/// What to do with the body.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Task {
+    /// Look for a failure.
+    Search {
+        /// Everything drawn is drawn from this.
+        seed: u64,
+        /// How many executions, for the engines that draw them. Loom goes on until done.
+        executions: u64,
+    },
+    /// Run up to this execution again, to write down loom's path to it.
+    Capture {
+        /// The execution, counted from 1.
+        execution: u64,
+    },
+    /// Run the execution of this log again.
+    Replay {
+        /// The log.
+        log: DecisionLog,
+    },
+}
+
+/// One line of what a child has to say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Record {
+    /// The child is about to run this.
+    Started {
+        /// What it was told.
+        spec: UnitSpec,
+    },
+    /// So many executions were begun.
+    Progress {
+        /// How many.
+        executions: u64,
+    },
+    /// The run is over.
+    Ended {
+        /// How it ended.
+        end: End,
+        /// Executions begun.
+        executions: u64,
+        /// Every probe reached.
+        reached: Vec<String>,
+        /// Every different observation, up to a bound.
+        observations: Vec<String>,
+    },
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "end", rename_all = "kebab-case")]
+pub enum End {
+    /// By itself: everything the engine was to do is done.
+    Complete,
+    /// The time limit cut it short.
+    Cut,
+    /// A property does not hold.
+    Violated {
+        /// Which.
+        failure: Failure,
+        /// What leads there, where the engine can tell.
+        log: Option<DecisionLog>,
+    },
+    /// The log could not be followed, or did not lead to a failure.
+    NotReproduced {
+        /// Whether the log no longer fits the code; else it fits, and all went well.
+        stale: bool,
+        /// What happened instead.
+        why: String,
+    },
+    /// The engine failed.
+    Failed {
+        /// How.
+        what: String,
+    },
+}
+
+mod as_text {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<T: Display, S: Serializer>(
+        value: &T,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, T, D>(from: D) -> Result<T, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        let text = String::deserialize(from)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
