@@ -139,7 +139,9 @@ fn platform_overhead(size: Size, n: u32) {
         n,
         limit: Some(1.02),
     };
+    // Both on the heap, so that neither shares a line with the bench's own counters.
     let (pool, agent) = ours();
+    let pool = Arc::new(pool);
     let twin = Arc::new(TwinPool::new(spec(), BLOCKS).expect("it has blocks"));
     let twin_agent = twin.agent("alice");
     let shared = twin.allocate(1, LAYER, twin_agent).expect("it is empty");

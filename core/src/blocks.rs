@@ -282,7 +282,6 @@ impl<'p, D, P: Platform> AgentBlocks<'p, D, P> {
     }
 
     /// Takes it apart again. Drop the blocks (the payloads) before the lease.
-    #[must_use]
     pub fn into_parts(self) -> (Vec<KvBlock<D>>, BlockLease<'p, P>) {
         (self.layers.into_iter().flatten().collect(), self.lease)
     }
@@ -368,7 +367,7 @@ mod tests {
         let stranger = fill(other.blocks()[0]);
         let twice = vec![fill(lease.blocks()[0]); 2];
         assert!(matches!(
-            AgentBlocks::new(&spec, other, twice.clone(), vec![1]).unwrap_err(),
+            AgentBlocks::new(&spec, other, twice, vec![1]).unwrap_err(),
             AgentBlocksError::FilledTwice { .. }
         ));
         assert!(matches!(

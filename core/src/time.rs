@@ -82,6 +82,7 @@ impl SystemClock {
     #[must_use]
     #[allow(
         clippy::disallowed_methods,
+        clippy::disallowed_types,
         reason = "the one clock that reads the machine's"
     )]
     pub fn new() -> Self {

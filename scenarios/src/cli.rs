@@ -1,1 +1,228 @@
-//! x
+//! The `selvedge` command line: what a user may type, and what each way of ending means.
+
+mod check;
+mod input;
+mod list;
+mod replay;
+
+use std::fmt;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+use selvedge_sim::{Class, Engine, FailureKind, child, host};
+
+use crate::registry;
+
+/// Runs the shipped code and its bugs' as-reported twins under every engine: each twin must be
+/// found, each shipped body must survive.
+#[derive(Debug, Parser)]
+#[command(
+    name = "selvedge",
+    version,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true,
+    after_help = EXIT_CODES
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    check: CheckArgs,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0   everything was as expected
+  2   the command line, a seed or a file is wrong
+  10  a property of the shipped code does not hold (replay: it was violated again)
+  11  a deadlock
+  12  nobody gets anywhere: a livelock or a hang
+  14  a twin was not found, or found by the wrong signature
+  20  time ran out, or a verdict is below the required class
+  21  interrupted; what was done is reported
+  70  the bed itself failed";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run scenarios (the default)
+    Check(CheckArgs),
+    /// Show the scenarios, their engines, and what each must find and miss, and why
+    List(ListArgs),
+    /// Run one failure again
+    Replay(ReplayArgs),
+    /// Run one unit for a parent process
+    #[command(name = child::UNIT_COMMAND, hide = true)]
+    Unit { spec: PathBuf },
+}
+
+#[derive(Clone, Debug, Args)]
+struct CheckArgs {
+    /// Scenarios: an id, or part of some
+    #[arg(value_name = "FILTER")]
+    filters: Vec<String>,
+    /// native, loom, loom:N, shuttle, shuttle:random, shuttle:pct, shuttle:urw; all if none
+    #[arg(long = "engine", value_name = "E", value_delimiter = ',', value_parser = input::engine)]
+    engines: Vec<Engine>,
+    /// Wall-clock time for everything, as 60s or 5m; more time also means more executions
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = input::budget)]
+    budget: std::time::Duration,
+    /// What every random choice is drawn from
+    #[arg(long, value_name = "N", default_value = "1", value_parser = input::number)]
+    seed: u64,
+    /// Units at a time; as many as there are processors if not given
+    #[arg(long, value_name = "N", value_parser = input::jobs)]
+    jobs: Option<usize>,
+    /// The least a shipped body's verdict must be: sampled, bounded or exhausted
+    #[arg(long, value_name = "CLASS", default_value = "sampled", value_parser = input::required)]
+    require: Class,
+    /// Write the verdicts as JSON to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write the verdicts as JUnit XML to this file
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct ListArgs {
+    /// Scenarios: an id, or part of some
+    #[arg(value_name = "FILTER")]
+    filters: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct ReplayArgs {
+    /// A seed, a file that holds one, or the short name of one that `check` printed
+    #[arg(value_name = "SEED")]
+    seed: String,
+}
+
+/// How a run of the program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Everything was as expected.
+    Ok = 0,
+    /// The input is wrong.
+    Usage = 2,
+    /// A property does not hold.
+    Property = 10,
+    /// A deadlock.
+    Deadlock = 11,
+    /// A livelock or a hang.
+    Liveness = 12,
+    /// A twin was not found as it must be.
+    Survived = 14,
+    /// Time ran out before the required class.
+    Budget = 20,
+    /// Interrupted.
+    Interrupted = 21,
+    /// The bed failed.
+    Harness = 70,
+}
+
+impl From<FailureKind> for Exit {
+    fn from(kind: FailureKind) -> Exit {
+        match kind {
+            FailureKind::Property => Exit::Property,
+            FailureKind::Deadlock => Exit::Deadlock,
+            FailureKind::Liveness => Exit::Liveness,
+        }
+    }
+}
+
+/// An ending that needs a word of explanation.
+#[derive(Debug)]
+struct Stop {
+    exit: Exit,
+    message: String,
+}
+
+impl Stop {
+    fn usage(message: impl fmt::Display) -> Self {
+        Stop {
+            exit: Exit::Usage,
+            message: message.to_string(),
+        }
+    }
+
+    fn harness(what: &str, error: impl fmt::Display) -> Self {
+        Stop {
+            exit: Exit::Harness,
+            message: format!("{what}: {error}"),
+        }
+    }
+}
+
+/// Runs the program on the arguments it was started with.
+#[must_use]
+pub fn main() -> ExitCode {
+    let exit = match Cli::try_parse() {
+        Ok(cli) => run(cli).unwrap_or_else(|stop| {
+            complain(&stop.message);
+            stop.exit
+        }),
+        Err(error) => match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                // Nothing useful can be said where even this cannot be printed.
+                let _ = error.print();
+                Exit::Ok
+            }
+            _ => {
+                complain(&one_line(&error));
+                Exit::Usage
+            }
+        },
+    };
+    ExitCode::from(exit as u8)
+}
+
+fn run(cli: Cli) -> Result<Exit, Stop> {
+    match cli.command.unwrap_or(Command::Check(cli.check)) {
+        Command::Check(args) => check::check(&args),
+        Command::List(args) => list::list(&args),
+        Command::Replay(args) => replay::replay(&args),
+        Command::Unit { spec } => serve(&spec),
+    }
+}
+
+/// Runs one unit for a parent: the child's side of [`child`].
+fn serve(spec_file: &std::path::Path) -> Result<Exit, Stop> {
+    let spec = child::serve(spec_file)
+        .map_err(|error| Stop::usage(format!("{}: {error}", spec_file.display())))?;
+    let scenario = registry::find(&spec.scenario)
+        .ok_or_else(|| Stop::usage(format!("there is no scenario '{}'", spec.scenario)))?;
+    host::run(&spec, scenario.bodies(spec.variant))
+        .map_err(|error| Stop::harness("cannot write the records", error))?;
+    Ok(Exit::Ok)
+}
+
+fn complain(message: &str) {
+    // Where standard error is closed there is nobody to tell.
+    let _ = writeln!(io::stderr(), "selvedge: {message}");
+}
+
+/// Prints to standard output. A reader that went away (`| head`) is no error.
+fn say(text: &str) -> Result<(), Stop> {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Stop::harness("cannot write to standard output", error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// clap's message without the usage text: what is wrong, and what is near it.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let lines = text.lines().map(str::trim);
+    let relevant = lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let relevant: Vec<&str> = relevant.filter(|line| !line.is_empty()).collect();
+    let joined = relevant.join("; ").replace(":; ", ": ");
+    joined.strip_prefix("error: ").unwrap_or(&joined).to_owned()
+}

@@ -8,6 +8,7 @@ pub mod cli;
 pub mod field;
 pub mod origin;
 pub mod registry;
+pub mod report;
 pub mod tickets;
 
 pub use registry::{Expect, Plan, Scenario, all};

@@ -1,8 +1,14 @@
 //! The tickets this project began with. Each stands for ever.
 
+mod agent_blocks_mutation;
+mod opaque_payload;
 mod pool_check_then_act;
 
 use crate::Scenario;
 
 /// The scenarios of the tickets.
-pub const ALL: &[&Scenario] = &[&pool_check_then_act::SCENARIO];
+pub const ALL: &[&Scenario] = &[
+    &pool_check_then_act::SCENARIO,
+    &agent_blocks_mutation::SCENARIO,
+    &opaque_payload::SCENARIO,
+];

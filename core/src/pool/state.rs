@@ -33,7 +33,7 @@ use crate::{AgentId, BlockId, BlockRef, LayerId, ModelCacheSpec, PoolId};
 pub struct PoolState {
     pub(super) id: PoolId,
     pub(super) spec: ModelCacheSpec,
-    /// By layer: the most blocks one agent can use; `u32::MAX` where there is no cap.
+    /// By layer: the most blocks one agent can use, or [`NO_CAP`].
     pub(super) caps: Vec<u32>,
     /// A stack: the block freed last is handed out first, while it is still in the cache.
     pub(super) free: Vec<BlockId>,
@@ -50,6 +50,9 @@ pub struct PoolState {
     pub(super) epoch: u64,
 }
 
+/// The cap of a layer that has none.
+const NO_CAP: u32 = u32::MAX;
+
 /// One block's place.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Slot {
@@ -59,7 +62,6 @@ pub(super) struct Slot {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(align(8))]
 pub(super) struct Owner {
     pub(super) agent: AgentPlace,
     pub(super) layer: LayerId,
@@ -290,7 +292,7 @@ impl PoolState {
             return Err(AllocateError::ZeroBlocks);
         }
         let record = &self.agents[agent_index];
-        let mut wanted = 0u64;
+        let (mut wanted, mut ascending) = (0u64, true);
         for (i, &(layer, n)) in needs.iter().enumerate() {
             let Some(&cap) = self.caps.get(layer.0 as usize) else {
                 let last = self.spec.n_layers() - 1;
@@ -299,12 +301,13 @@ impl PoolState {
             if n == 0 {
                 return Err(AllocateError::ZeroBlocks);
             }
-            // Needs usually come in ascending order; only others are searched.
-            if i > 0 && needs[i - 1].0 >= layer && needs[..i].iter().any(|need| need.0 == layer) {
+            // Needs usually come in ascending order; from the first that does not, all are searched.
+            ascending &= i == 0 || needs[i - 1].0 < layer;
+            if !ascending && needs[..i].iter().any(|need| need.0 == layer) {
                 return Err(AllocateError::DuplicateLayer { layer });
             }
             let held = record.by_layer[layer.0 as usize];
-            if n > cap.saturating_sub(held) {
+            if n > cap.saturating_sub(held) && cap != NO_CAP {
                 return Err(AllocateError::WindowExceeded {
                     layer,
                     cap,
@@ -427,10 +430,13 @@ impl PoolState {
             self.free.push(block.id);
         }
         let taken = self.free.len() - before;
-        let record = &mut self.agents[owner.index()];
-        // INVARIANT: no more than there are blocks, which a u32 counts.
-        record.blocks -= taken as u32;
-        record.by_layer[layer.0 as usize] -= taken as u32;
+        // A handle from before a reconfiguration may name a layer or an agent that is no more.
+        if taken > 0 {
+            let record = &mut self.agents[owner.index()];
+            // INVARIANT: no more than there are blocks, which a u32 counts.
+            record.blocks -= taken as u32;
+            record.by_layer[layer.0 as usize] -= taken as u32;
+        }
         taken
     }
 
@@ -682,9 +688,6 @@ impl PoolState {
 
 fn caps(spec: &ModelCacheSpec) -> Vec<u32> {
     (0..spec.n_layers())
-        .map(|layer| {
-            spec.max_blocks_for_layer(LayerId(layer))
-                .unwrap_or(u32::MAX)
-        })
+        .map(|layer| spec.max_blocks_for_layer(LayerId(layer)).unwrap_or(NO_CAP))
         .collect()
 }

@@ -1,0 +1,76 @@
+//! Load buffering: each of two threads looks at the other's flag and then raises its own. With
+//! relaxed accesses the memory model lets both see the other's flag up, each load having been
+//! put off behind the store that follows it; with acquire and release it does not.
+//!
+//! No engine here shows it, which is why it stands: loom answers a load from the stores done
+//! so far and never from one to come, shuttle is sequentially consistent, and an x86 machine
+//! never puts a load off past a later store. A program that relies on this order is checked by
+//! reading it, not by running it.
+
+use selvedge_core::platform::{Atomic, JoinHandle, Ordering, Platform, Shared};
+use selvedge_sim::{Cx, Observation, bodies, reach, violation};
+
+use crate::registry::{Expect, Scenario, loom, native, shuttle};
+
+pub(super) const SCENARIO: Scenario = Scenario {
+    id: "load-buffering",
+    ticket: "classic",
+    summary: "load yours, store mine, all relaxed: both may read one",
+    source: include_str!("load_buffering.rs"),
+    twin: bodies!(relaxed),
+    shipped: bodies!(release_acquire),
+    signature: "both-read-one",
+    must_reach: &["one-saw-the-other"],
+    engines: &[
+        native(ON_THIS_MACHINE),
+        loom(Expect::Misses("a load never sees a store to come there")),
+        shuttle(Expect::Misses(
+            "every atomic is sequentially consistent there",
+        )),
+    ],
+};
+
+const ON_THIS_MACHINE: Expect = match cfg!(target_arch = "x86_64") {
+    true => Expect::Misses("x86 never puts a load off past a later store"),
+    false => Expect::May("C11 allows it, and some processors do it"),
+};
+
+fn relaxed<P: Platform>(cx: &Cx) -> Observation {
+    cross::<P>(cx, Ordering::Relaxed, Ordering::Relaxed)
+}
+
+fn release_acquire<P: Platform>(cx: &Cx) -> Observation {
+    cross::<P>(cx, Ordering::Acquire, Ordering::Release)
+}
+
+fn cross<P: Platform>(cx: &Cx, observe: Ordering, publish: Ordering) -> Observation {
+    let mut last = (0, 0);
+    for _ in 0..cx.rounds() {
+        let flags = P::Arc::new((P::AtomicU32::new(0), P::AtomicU32::new(0)));
+        let theirs = flags.clone();
+        let other = P::spawn(move || look_and_raise::<P>(&theirs.1, &theirs.0, observe, publish));
+        let mine = look_and_raise::<P>(&flags.0, &flags.1, observe, publish);
+        last = (mine, other.join());
+        match last {
+            (1, 1) => violation!("both-read-one", "each saw a store made after its load"),
+            (0, 0) => {}
+            _ => reach("one-saw-the-other"),
+        }
+    }
+    match cx.rounds() {
+        1 => Observation::of(format!("read {} and {}", last.0, last.1)),
+        _ => Observation::none(),
+    }
+}
+
+fn look_and_raise<P: Platform>(
+    yours: &P::AtomicU32,
+    mine: &P::AtomicU32,
+    observe: Ordering,
+    publish: Ordering,
+) -> u32 {
+    // ORDERING: the variant's. Acquire and release keep the load before the store.
+    let seen = yours.load(observe);
+    mine.store(1, publish);
+    seen
+}

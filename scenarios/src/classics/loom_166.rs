@@ -1,0 +1,84 @@
+//! Loom's issue 166: one more load in a thread, whose result nobody uses, and loom no longer
+//! tries some of the orders.
+//!
+//! A writer fills an entry, first the key, then the value, and empties it again in the same
+//! order reversed. A reader that finds the value wants the key that goes with it. It reads the
+//! two one after the other, so the writer may empty the entry in between: value found, key
+//! gone. That is an everyday interleaving, shuttle finds it, and loom does so only without the
+//! writer's useless load. Right with a lock around both sides.
+//!
+//! It stands so that nobody takes "loom found nothing" for a proof, and so that an upgrade of
+//! loom that mends it does not go unnoticed.
+
+use selvedge_core::platform::{Atomic, JoinHandle, Mutex, Ordering, Platform, Shared};
+use selvedge_sim::{Cx, Observation, bodies, reach, violation};
+
+use crate::registry::{BY_LUCK, Expect, Scenario, loom, native, shuttle};
+
+pub(super) const SCENARIO: Scenario = Scenario {
+    id: "loom-166",
+    ticket: "tokio-rs/loom#166",
+    summary: "one more load, its result unused, and loom loses an everyday interleaving",
+    source: include_str!("loom_166.rs"),
+    twin: bodies!(unlocked),
+    shipped: bodies!(locked),
+    signature: "value-without-key",
+    must_reach: &["read-empty"],
+    engines: &[
+        native(BY_LUCK),
+        loom(Expect::Misses("loom loses this outcome (its issue 166)")),
+        shuttle(Expect::Finds),
+    ],
+};
+
+struct Entry<P: Platform> {
+    lock: P::Mutex<()>,
+    key: P::AtomicU32,
+    value: P::AtomicU32,
+}
+
+fn unlocked<P: Platform>(cx: &Cx) -> Observation {
+    fill_and_read::<P>(cx, false)
+}
+
+fn locked<P: Platform>(cx: &Cx) -> Observation {
+    fill_and_read::<P>(cx, true)
+}
+
+fn fill_and_read<P: Platform>(cx: &Cx, locked: bool) -> Observation {
+    let mut last = (0, 0);
+    for _ in 0..cx.rounds() {
+        let entry = P::Arc::new(Entry::<P> {
+            lock: P::Mutex::new(()),
+            key: P::AtomicU32::new(0),
+            value: P::AtomicU32::new(0),
+        });
+        let (written, read) = (entry.clone(), entry);
+        let writer = P::spawn(move || {
+            let _guard = locked.then(|| written.lock.lock());
+            // ORDERING: SeqCst, all. The bug is one of interleaving, not of order.
+            written.key.store(1, Ordering::SeqCst);
+            written.value.store(1, Ordering::SeqCst);
+            written.value.store(0, Ordering::SeqCst);
+            written.key.load(Ordering::SeqCst); // of no use but to lead loom astray
+            written.key.store(0, Ordering::SeqCst);
+        });
+        let reader = P::spawn(move || {
+            let _guard = locked.then(|| read.lock.lock());
+            // ORDERING: SeqCst, as above.
+            let value = read.value.load(Ordering::SeqCst);
+            (value, read.key.load(Ordering::SeqCst))
+        });
+        writer.join();
+        last = reader.join();
+        match last {
+            (1, 0) => violation!("value-without-key", "the key was gone by then"),
+            (0, 0) => reach("read-empty"),
+            _ => {}
+        }
+    }
+    match cx.rounds() {
+        1 => Observation::of(format!("value {}, key {}", last.0, last.1)),
+        _ => Observation::none(),
+    }
+}

@@ -1,0 +1,327 @@
+//! `selvedge check`: plans units, runs them in children, reports.
+//!
+//! The budget is shared as the run goes on: each unit may take its part of what is left, and
+//! what quick units leave over goes to the slow ones, which therefore run last.
+
+use std::collections::VecDeque;
+use std::io::{self, IsTerminal};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use selvedge_sim::child::{Children, Request};
+use selvedge_sim::unit::Task;
+use selvedge_sim::{Class, Engine, Variant, Verdict};
+
+use super::{CheckArgs, Exit, Stop, complain, input, say};
+use crate::Scenario;
+use crate::report::{self, RunReport, UnitReport, seeds};
+
+/// Executions that shuttle draws a unit in the default budget; longer budgets draw more.
+const SHUTTLE_EXECUTIONS: u64 = 1_500;
+/// Executions on real threads, each of this many rounds.
+const NATIVE_EXECUTIONS: u64 = 50;
+const NATIVE_ROUNDS: u32 = 200;
+const DEFAULT_BUDGET: Duration = Duration::from_secs(60);
+/// No unit gets less: starting a child takes some of it.
+const LEAST_LIMIT: Duration = Duration::from_millis(500);
+
+/// Set by Ctrl-C; everything that takes long looks at it.
+pub(super) static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// One unit that is to run.
+#[derive(Clone, Copy)]
+struct Planned {
+    /// Its place in the report.
+    place: usize,
+    scenario: &'static Scenario,
+    variant: Variant,
+    engine: Engine,
+}
+
+pub(super) fn check(args: &CheckArgs) -> Result<Exit, Stop> {
+    let scenarios = input::select(&args.filters)?;
+    let planned = plan(&scenarios, &args.engines)?;
+    let json = args.json.as_deref().map(input::output).transpose()?;
+    let junit = args.junit.as_deref().map(input::output).transpose()?;
+    if args.json.is_some() && args.json == args.junit {
+        return Err(Stop::usage("--json and --junit name the same file; give each its own"));
+    }
+    on_ctrl_c()?;
+
+    let started = Instant::now();
+    let units = run_all(args, &planned, started)?;
+    let report = RunReport {
+        exit: exit_code(&units, args.require),
+        interrupted: interrupted(),
+        budget: args.budget,
+        took: started.elapsed(),
+        units,
+    };
+
+    if let Some(file) = json {
+        report::json::write(file, &report).map_err(|e| Stop::harness("cannot write the JSON", e))?;
+    }
+    if let Some(file) = junit {
+        report::junit::write(file, &report)
+            .map_err(|e| Stop::harness("cannot write the JUnit XML", e))?;
+    }
+    for problem in seeds::keep(&report) {
+        complain(&problem);
+    }
+    say(&report::table::render(&report))?;
+    Ok(report.exit)
+}
+
+/// What to run, in the order of the report.
+fn plan(scenarios: &[&'static Scenario], engines: &[Engine]) -> Result<Vec<Planned>, Stop> {
+    let mut planned = Vec::new();
+    for &scenario in scenarios {
+        for plan in scenario.engines {
+            let chosen: Vec<Engine> = match engines {
+                [] => vec![plan.engine],
+                _ => (engines.iter().copied())
+                    .filter(|engine| engine.name() == plan.engine.name())
+                    .collect(),
+            };
+            for engine in chosen {
+                for variant in Variant::ALL {
+                    planned.push(Planned {
+                        place: planned.len(),
+                        scenario,
+                        variant,
+                        engine,
+                    });
+                }
+            }
+        }
+    }
+    if planned.is_empty() {
+        let names: Vec<String> = engines.iter().map(ToString::to_string).collect();
+        let asked = names.join(", ");
+        return Err(Stop::usage(format!(
+            "none of the chosen scenarios runs under {asked}; `selvedge list` shows which do"
+        )));
+    }
+    Ok(planned)
+}
+
+/// Runs all units, several at a time, and returns their reports in the order of the plan.
+fn run_all(
+    args: &CheckArgs,
+    planned: &[Planned],
+    started: Instant,
+) -> Result<Vec<UnitReport>, Stop> {
+    let children = own_children()?;
+    let jobs = args.jobs.unwrap_or_else(|| {
+        thread::available_parallelism().map_or(1, NonZeroUsize::get)
+    });
+    let mut order = planned.to_vec();
+    order.sort_by_key(|unit| match unit.engine {
+        Engine::Native => 0,
+        Engine::Shuttle { .. } => 1,
+        Engine::Loom { .. } => 2,
+    });
+    let queue = Mutex::new(VecDeque::from(order));
+    let progress = Progress::new(planned.len());
+    let done = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..jobs.min(planned.len()))
+            .map(|_| {
+                scope.spawn(|| {
+                    while let Some((unit, left)) = next(&queue) {
+                        let spent = started.elapsed();
+                        let share = (args.budget.saturating_sub(spent))
+                            .mul_f64((jobs as f64 / left as f64).min(1.0));
+                        let report = match interrupted() || spent >= args.budget {
+                            true => UnitReport::not_started(unit.scenario, unit.variant, unit.engine),
+                            false => run_one(args, &children, unit, share.max(LEAST_LIMIT), &progress)?,
+                        };
+                        progress.finished(&report);
+                        done.lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .push((unit.place, report));
+                    }
+                    Ok::<(), io::Error>(())
+                })
+            })
+            .collect();
+        for worker in workers {
+            match worker.join() {
+                Ok(result) => result?,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        Ok(())
+    })
+    .map_err(|error: io::Error| Stop::harness("cannot run a unit", error))?;
+    progress.clear();
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_by_key(|(place, _)| *place);
+    Ok(done.into_iter().map(|(_, report)| report).collect())
+}
+
+/// The next unit, and how many are left with it.
+fn next(queue: &Mutex<VecDeque<Planned>>) -> Option<(Planned, usize)> {
+    let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+    let left = queue.len();
+    queue.pop_front().map(|unit| (unit, left))
+}
+
+fn run_one(
+    args: &CheckArgs,
+    children: &Children,
+    unit: Planned,
+    limit: Duration,
+    progress: &Progress,
+) -> io::Result<UnitReport> {
+    let started = Instant::now();
+    let longer = (args.budget.as_secs() / DEFAULT_BUDGET.as_secs()).max(1);
+    let (executions, rounds) = match unit.engine {
+        Engine::Native => (NATIVE_EXECUTIONS * longer, NATIVE_ROUNDS),
+        _ => (SHUTTLE_EXECUTIONS * longer, 1),
+    };
+    let request = Request {
+        scenario: unit.scenario.id.to_owned(),
+        variant: unit.variant,
+        engine: unit.engine,
+        task: Task::Search {
+            seed: args.seed,
+            executions,
+        },
+        rounds,
+        limit,
+    };
+    progress.running(&unit);
+    let outcome = children.run(&request, &INTERRUPTED, |n| progress.executions(&unit, n))?;
+    let seed = children.seed_of(&request, &outcome, &unit.scenario.revision(), &INTERRUPTED)?;
+    let verdict = outcome.verdict(unit.engine);
+    Ok(UnitReport {
+        scenario: unit.scenario,
+        variant: unit.variant,
+        engine: unit.engine,
+        surprise: (unit.scenario).surprise(unit.variant, unit.engine, &verdict, &outcome.reached),
+        verdict,
+        started: true,
+        reached: outcome.reached,
+        observations: outcome.observations,
+        seed: seed.map(|seed| seed.to_string()),
+        took: started.elapsed(),
+    })
+}
+
+/// The worst of what happened: first what says most about the shipped code.
+fn exit_code(units: &[UnitReport], require: Class) -> Exit {
+    let surprises = || units.iter().filter(|unit| unit.surprise.is_some());
+    let shipped_failure = (units.iter())
+        .filter(|unit| unit.variant == Variant::Shipped)
+        .find_map(|unit| unit.verdict.failure());
+    if interrupted() {
+        return Exit::Interrupted;
+    }
+    if let Some(failure) = shipped_failure {
+        return failure.kind.into();
+    }
+    let broken = |unit: &UnitReport| {
+        let complete = unit.verdict.class() >= Class::Sampled;
+        matches!(unit.verdict, Verdict::EngineError { .. })
+            || (unit.variant == Variant::Shipped && complete)
+    };
+    if surprises().any(broken) {
+        return Exit::Harness;
+    }
+    if surprises().any(|unit| unit.verdict.class() != Class::BudgetEnded) {
+        return Exit::Survived;
+    }
+    let below = |unit: &UnitReport| {
+        unit.variant == Variant::Shipped && unit.verdict.class() < require
+    };
+    match surprises().next().is_some() || units.iter().any(below) {
+        true => Exit::Budget,
+        false => Exit::Ok,
+    }
+}
+
+/// Children are this very program.
+pub(super) fn own_children() -> Result<Children, Stop> {
+    let program: PathBuf = std::env::current_exe()
+        .map_err(|error| Stop::harness("cannot find this program", error))?;
+    Children::of(&program)
+        .map_err(|error| Stop::harness("cannot make a temporary directory", error))
+}
+
+pub(super) fn on_ctrl_c() -> Result<(), Stop> {
+    // ORDERING: Relaxed. A flag that everybody looks at again soon.
+    ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))
+        .map_err(|error| Stop::harness("cannot watch for Ctrl-C", error))
+}
+
+pub(super) fn interrupted() -> bool {
+    // ORDERING: Relaxed, as above.
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
+/// A bar where standard error is a terminal, a line a unit otherwise.
+struct Progress {
+    bar: ProgressBar,
+    total: usize,
+    plain: bool,
+}
+
+impl Progress {
+    fn new(total: usize) -> Self {
+        let plain = !io::stderr().is_terminal();
+        let target = match plain {
+            true => ProgressDrawTarget::hidden(),
+            false => ProgressDrawTarget::stderr(),
+        };
+        let bar = ProgressBar::with_draw_target(Some(total as u64), target);
+        let style = ProgressStyle::with_template("{elapsed:>4} {bar:24} {pos}/{len} units  {wide_msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Progress { bar, total, plain }
+    }
+
+    fn running(&self, unit: &Planned) {
+        self.bar.set_message(describe(unit));
+    }
+
+    fn executions(&self, unit: &Planned, executions: u64) {
+        self.bar.set_message(format!("{}: {executions} executions", describe(unit)));
+    }
+
+    fn finished(&self, unit: &UnitReport) {
+        self.bar.inc(1);
+        if self.plain {
+            let line = format!(
+                "[{}/{}] {} {} {}: {}, {} executions, {:.1} s{}",
+                self.bar.position(),
+                self.total,
+                unit.scenario.id,
+                unit.variant,
+                unit.engine,
+                unit.verdict.class(),
+                unit.verdict.executions(),
+                unit.took.as_secs_f64(),
+                match &unit.surprise {
+                    Some(surprise) => format!("  UNEXPECTED: {surprise}"),
+                    None => String::new(),
+                }
+            );
+            // Progress that nobody can read is not worth an error.
+            let _ = io::Write::write_all(&mut io::stderr(), format!("{line}\n").as_bytes());
+        }
+    }
+
+    fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn describe(unit: &Planned) -> String {
+    format!("{} {} {}", unit.scenario.id, unit.variant, unit.engine)
+}

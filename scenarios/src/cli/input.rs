@@ -1,0 +1,154 @@
+//! Reads what users type, and says what is wrong with it and what is near it.
+
+use std::fs::{self, File, OpenOptions};
+use std::path::Path;
+use std::time::Duration;
+
+use selvedge_sim::{Class, Engine};
+
+use super::Stop;
+use crate::{Scenario, registry};
+
+pub(super) fn engine(text: &str) -> Result<Engine, String> {
+    text.parse().map_err(|error| {
+        let known = ["native", "loom", "shuttle", "shuttle:random", "shuttle:pct", "shuttle:urw"];
+        match near(text, known) {
+            Some(near) => format!("{error}; did you mean '{near}'?"),
+            None => format!("{error}"),
+        }
+    })
+}
+
+pub(super) fn budget(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(budget) if budget >= Duration::from_millis(100) => Ok(budget),
+        Ok(_) => Err("a budget is at least 100ms".to_owned()),
+        Err(_) => Err("a budget is a number and a unit, as 60s, 5m or 8h".to_owned()),
+    }
+}
+
+pub(super) fn number(text: &str) -> Result<u64, String> {
+    (text.parse()).map_err(|_| "it is a whole number, from 0 to 2^64 - 1".to_owned())
+}
+
+pub(super) fn jobs(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(jobs @ 1..=1024) => Ok(jobs),
+        _ => Err("jobs are a number from 1 to 1024".to_owned()),
+    }
+}
+
+pub(super) fn required(text: &str) -> Result<Class, String> {
+    match text.parse()? {
+        class @ (Class::Sampled | Class::Bounded | Class::Exhausted) => Ok(class),
+        class => Err(format!("{class} is no pass; require sampled, bounded or exhausted")),
+    }
+}
+
+/// The scenarios that any of the filters names: the one with just this id, else all whose id
+/// contains it. No filter names all.
+pub(super) fn select(filters: &[String]) -> Result<Vec<&'static Scenario>, Stop> {
+    let all = registry::all();
+    if filters.is_empty() {
+        return Ok(all);
+    }
+    let mut chosen = vec![false; all.len()];
+    for filter in filters {
+        let wanted = filter.to_lowercase();
+        let exact = all.iter().position(|s| s.id.to_lowercase() == wanted);
+        let mut any = exact.is_some();
+        for (index, scenario) in all.iter().enumerate() {
+            let hit = match exact {
+                Some(exact) => exact == index,
+                None => !wanted.is_empty() && scenario.id.to_lowercase().contains(&wanted),
+            };
+            chosen[index] |= hit;
+            any |= hit;
+        }
+        if !any {
+            return Err(Stop::usage(no_such_scenario(filter)));
+        }
+    }
+    let chosen = all.into_iter().zip(chosen).filter(|(_, chosen)| *chosen);
+    Ok(chosen.map(|(scenario, _)| scenario).collect())
+}
+
+pub(super) fn no_such_scenario(name: &str) -> String {
+    let commands = ["check", "list", "replay"];
+    let ids = registry::all().into_iter().map(|scenario| scenario.id);
+    match near(name, commands.into_iter().chain(ids)) {
+        Some(near) => format!("there is no scenario '{name}'; did you mean '{near}'?"),
+        None => format!("there is no scenario '{name}'; `selvedge list` shows them all"),
+    }
+}
+
+/// The known word that is most like `text`, if one is.
+fn near<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let text = text.to_lowercase();
+    known
+        .into_iter()
+        .map(|word| (strsim::jaro_winkler(&text, &word.to_lowercase()), word))
+        .filter(|(likeness, _)| *likeness > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, word)| word)
+}
+
+/// Opens a file for a report before anything runs, so that a long run is not lost to a wrong
+/// path. What the file held stays until the report replaces it.
+pub(super) fn output(path: &Path) -> Result<File, Stop> {
+    if path.is_dir() {
+        return Err(Stop::usage(format!("{} is a directory; name a file", path.display())));
+    }
+    OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(false)
+        .open(path)
+        .map_err(|error| {
+            let hint = match path.parent() {
+                Some(dir) if !dir.as_os_str().is_empty() && fs::metadata(dir).is_err() => {
+                    format!("; there is no directory {}", dir.display())
+                }
+                _ => String::new(),
+            };
+            Stop::usage(format!("cannot write {}: {error}{hint}", path.display()))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nonsense_gets_a_near_word() {
+        assert!(engine("lomo").unwrap_err().ends_with("did you mean 'loom'?"));
+        assert!(no_such_scenario("pool-chek-then-act").contains("'pool-check-then-act'"));
+        assert!(no_such_scenario("lsit").contains("'list'"));
+        assert!(no_such_scenario("zzzz").contains("`selvedge list`"));
+    }
+
+    #[test]
+    fn a_filter_is_an_id_or_part_of_some() {
+        let ids = |filter: &str| {
+            select(&[filter.to_owned()]).map(|found| found.iter().map(|s| s.id).collect::<Vec<_>>())
+        };
+        assert_eq!(ids("POOL-check-then-act").unwrap(), ["pool-check-then-act"]);
+        assert!(ids("pool").unwrap().contains(&"pool-check-then-act"));
+        assert!(ids("").is_err());
+        assert_eq!(select(&[]).unwrap().len(), registry::all().len());
+    }
+
+    #[test]
+    fn durations_and_numbers_are_bounded() {
+        assert_eq!(budget("90s"), Ok(Duration::from_secs(90)));
+        for wrong in ["", "60", "1ms", "-3s", "soon"] {
+            assert!(budget(wrong).is_err(), "{wrong}");
+        }
+        for wrong in ["0", "-1", "x", "4096"] {
+            assert!(jobs(wrong).is_err(), "{wrong}");
+        }
+        for wrong in ["Violated", "perfect"] {
+            assert!(required(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! `selvedge list`: the catalogue, with what each engine must find and miss, and why.
+
+use serde_json::json;
+
+use super::{Exit, ListArgs, Stop, input, say};
+use crate::report::table;
+use crate::{Expect, Scenario};
+
+pub(super) fn list(args: &ListArgs) -> Result<Exit, Stop> {
+    let scenarios = input::select(&args.filters)?;
+    match args.json {
+        true => say(&as_json(&scenarios))?,
+        false => say(&as_table(&scenarios))?,
+    }
+    Ok(Exit::Ok)
+}
+
+fn as_table(scenarios: &[&Scenario]) -> String {
+    let mut table = table::new(&["scenario", "ticket", "what goes wrong", "engine", "twin"]);
+    for scenario in scenarios {
+        for (i, plan) in scenario.engines.iter().enumerate() {
+            let once = |text: &str| match i {
+                0 => text.to_owned(),
+                _ => String::new(),
+            };
+            table.add_row([
+                once(scenario.id),
+                once(scenario.ticket),
+                once(scenario.summary),
+                plan.engine.to_string(),
+                expected(plan.twin),
+            ]);
+        }
+    }
+    table.to_string()
+}
+
+fn expected(expect: Expect) -> String {
+    match expect {
+        Expect::Finds => "finds it".to_owned(),
+        Expect::May(why) => format!("may find it: {why}"),
+        Expect::Misses(why) => format!("must miss it: {why}"),
+    }
+}
+
+fn as_json(scenarios: &[&Scenario]) -> String {
+    let scenarios: Vec<_> = (scenarios.iter())
+        .map(|scenario| {
+            let engines: Vec<_> = (scenario.engines.iter())
+                .map(|plan| {
+                    let (twin, why) = match plan.twin {
+                        Expect::Finds => ("finds", None),
+                        Expect::May(why) => ("may", Some(why)),
+                        Expect::Misses(why) => ("misses", Some(why)),
+                    };
+                    json!({"engine": plan.engine.to_string(), "twin": twin, "why": why})
+                })
+                .collect();
+            json!({
+                "scenario": scenario.id,
+                "ticket": scenario.ticket,
+                "summary": scenario.summary,
+                "signature": scenario.signature,
+                "must_reach": scenario.must_reach,
+                "revision": scenario.revision(),
+                "engines": engines,
+            })
+        })
+        .collect();
+    format!("{:#}", json!({"schema": 1, "scenarios": scenarios}))
+}

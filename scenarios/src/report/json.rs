@@ -1,0 +1,85 @@
+//! The verdicts as JSON, schema 1.
+
+use std::fs::File;
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::{RunReport, UnitReport};
+
+#[derive(Serialize)]
+struct Run<'a> {
+    schema: u32,
+    units: Vec<Unit<'a>>,
+    exit: u8,
+    interrupted: bool,
+}
+
+#[derive(Serialize)]
+struct Unit<'a> {
+    scenario: &'a str,
+    variant: String,
+    engine: &'a str,
+    /// The engine with its parameters, as `--engine` takes it.
+    parameters: String,
+    verdict: &'a str,
+    /// Memory model, bound or strategy; what failed where the engine did.
+    scope: String,
+    as_expected: bool,
+    surprise: Option<&'a str>,
+    executions: u64,
+    signature: Option<&'a str>,
+    detail: Option<&'a str>,
+    seed: Option<&'a str>,
+    reached: &'a [String],
+    observations: &'a [String],
+    wall_ms: u64,
+}
+
+impl<'a> From<&'a UnitReport> for Unit<'a> {
+    fn from(unit: &'a UnitReport) -> Self {
+        let failure = unit.verdict.failure();
+        Unit {
+            scenario: unit.scenario.id,
+            variant: unit.variant.to_string(),
+            engine: unit.engine.name(),
+            parameters: unit.engine.to_string(),
+            verdict: unit.verdict.class().name(),
+            scope: unit.verdict.scope(),
+            as_expected: unit.surprise.is_none(),
+            surprise: unit.surprise.as_deref(),
+            executions: unit.verdict.executions(),
+            signature: failure.map(|failure| failure.signature.as_str()),
+            detail: failure.map(|failure| failure.detail.as_str()),
+            seed: unit.seed.as_deref(),
+            reached: &unit.reached,
+            observations: &unit.observations,
+            wall_ms: u64::try_from(unit.took.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// Writes the report over whatever the file held.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write(mut file: File, report: &RunReport) -> io::Result<()> {
+    let run = Run {
+        schema: 1,
+        units: report.units.iter().map(Unit::from).collect(),
+        exit: report.exit as u8,
+        interrupted: report.interrupted,
+    };
+    let mut text = serde_json::to_vec_pretty(&run)?;
+    text.push(b'\n');
+    replace(&mut file, &text)
+}
+
+/// Replaces what the file holds; a pipe or a device has nothing to replace.
+pub(super) fn replace(file: &mut File, text: &[u8]) -> io::Result<()> {
+    if file.metadata()?.is_file() {
+        file.set_len(0)?;
+    }
+    file.write_all(text)?;
+    file.flush()
+}

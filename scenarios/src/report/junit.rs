@@ -1,0 +1,52 @@
+//! The verdicts as JUnit XML: a suite a scenario, a case a unit. A case fails when its verdict
+//! is not what was expected: a twin that was found is a success.
+
+use std::fs::File;
+use std::io;
+
+use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
+
+use super::json::replace;
+use super::{RunReport, UnitReport};
+
+/// Writes the report over whatever the file held.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write(mut file: File, report: &RunReport) -> io::Result<()> {
+    let mut junit = Report::new("selvedge");
+    junit.set_time(report.took);
+    for of_scenario in report.units.chunk_by(|a, b| a.scenario.id == b.scenario.id) {
+        let Some(first) = of_scenario.first() else { continue };
+        let mut suite = TestSuite::new(first.scenario.id);
+        suite.add_test_cases(of_scenario.iter().map(case));
+        junit.add_test_suite(suite);
+    }
+    let text = junit.to_string().map_err(io::Error::other)?;
+    replace(&mut file, text.as_bytes())
+}
+
+fn case(unit: &UnitReport) -> TestCase {
+    let status = match &unit.surprise {
+        None => TestCaseStatus::success(),
+        Some(surprise) => {
+            let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+            status.set_type(unit.verdict.class().name());
+            status.set_message(surprise);
+            if let Some(seed) = &unit.seed {
+                status.set_description(format!("selvedge replay {seed}"));
+            }
+            status
+        }
+    };
+    let mut case = TestCase::new(format!("{} {}", unit.variant, unit.engine), status);
+    case.set_classname(unit.scenario.id);
+    case.set_time(unit.took);
+    case.set_system_out(format!(
+        "{}: {}, {} executions",
+        unit.verdict.class(),
+        unit.verdict.scope(),
+        unit.verdict.executions()
+    ));
+    case
+}

@@ -1,0 +1,194 @@
+//! The table that `check` prints: a row a scenario and engine, the twin beside the shipped code.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{Attribute, Cell, Color, ContentArrangement, Row, Table, TableComponent};
+use selvedge_sim::{Class, Variant, Verdict};
+
+use super::seeds::short_name;
+use super::{RunReport, UnitReport};
+
+/// More seeds than this are kept in files only; the table has their short names.
+const MOST_SEEDS_PRINTED: usize = 6;
+/// How wide the table is where there is no terminal to fit.
+const WIDTH_WITHOUT_TERMINAL: u16 = 160;
+
+/// An empty table of the house's form.
+#[must_use]
+pub fn new(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table
+        .load_preset(NOTHING)
+        .set_style(TableComponent::HeaderLines, '─')
+        .set_style(TableComponent::MiddleHeaderIntersections, '─')
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(header.iter().map(|text| bold(text)));
+    if !std::io::stdout().is_terminal() {
+        table.set_width(WIDTH_WITHOUT_TERMINAL);
+    }
+    if !colours() {
+        table.force_no_tty();
+    }
+    table
+}
+
+/// The whole report as text.
+#[must_use]
+pub fn render(report: &RunReport) -> String {
+    let mut table = new(&["scenario", "ticket", "engine", "as reported", "shipped", "time"]);
+    let mut last = "";
+    for row in rows(&report.units) {
+        table.add_row(render_row(row, last));
+        last = row[0].scenario.id;
+    }
+    let mut text = format!("{table}\n");
+    for part in [surprises(report), seeds(report), summary(report)] {
+        if !part.is_empty() {
+            text.push_str(&part);
+            text.push('\n');
+        }
+    }
+    text.trim_end().to_owned()
+}
+
+/// The units of one scenario under one engine.
+fn rows(units: &[UnitReport]) -> impl Iterator<Item = &[UnitReport]> {
+    units.chunk_by(|a, b| a.scenario.id == b.scenario.id && a.engine == b.engine)
+}
+
+fn render_row(row: &[UnitReport], last: &str) -> Row {
+    let scenario = row[0].scenario;
+    let took: Duration = row.iter().map(|unit| unit.took).sum();
+    let (id, ticket) = match scenario.id == last {
+        true => ("", ""),
+        false => (scenario.id, scenario.ticket),
+    };
+    let of = |variant| row.iter().find(|unit| unit.variant == variant);
+    Row::from(vec![
+        bold(id),
+        Cell::new(ticket),
+        Cell::new(row[0].engine.to_string()),
+        verdict(of(Variant::AsReported)),
+        verdict(of(Variant::Shipped)),
+        Cell::new(format!("{:.1} s", took.as_secs_f64())),
+    ])
+}
+
+fn verdict(unit: Option<&UnitReport>) -> Cell {
+    let Some(unit) = unit else {
+        return Cell::new("");
+    };
+    let executions = unit.verdict.executions();
+    let text = match (&unit.verdict, unit.variant) {
+        (_, _) if !unit.started => "not started".to_owned(),
+        (Verdict::Violated { failure, .. }, _) => {
+            let seed = (unit.seed.as_deref()).map_or("no seed".to_owned(), short_name);
+            let signature = &failure.signature;
+            match unit.variant {
+                Variant::AsReported => format!("found after {executions}: {signature} [{seed}]"),
+                Variant::Shipped => format!("VIOLATED after {executions}: {signature} [{seed}]"),
+            }
+        }
+        (verdict, Variant::AsReported) if verdict.class() >= Class::Sampled => {
+            format!("not seen in {executions}")
+        }
+        (verdict, _) => format!("{}, {executions}", verdict.class()),
+    };
+    match &unit.surprise {
+        None => coloured(text, Color::Green),
+        Some(_) => coloured(format!("✗ {text}"), Color::Red),
+    }
+}
+
+fn surprises(report: &RunReport) -> String {
+    let mut text = String::new();
+    for unit in &report.units {
+        let Some(surprise) = unit.surprise.as_ref().filter(|_| unit.started) else {
+            continue;
+        };
+        let UnitReport {
+            scenario,
+            variant,
+            engine,
+            ..
+        } = unit;
+        text += &format!("✗ {} {variant} {engine}: {surprise}\n", scenario.id);
+        if let Some(failure) = unit.verdict.failure() {
+            text += &format!("    {}\n    at {}\n", failure.detail, failure.location);
+        }
+        if let Some(seed) = &unit.seed {
+            text += &format!("    selvedge replay {seed}\n");
+        }
+    }
+    let left = report.units.iter().filter(|unit| !unit.started).count();
+    if left > 0 && !report.interrupted {
+        text += &format!(
+            "✗ {left} of {} units did not fit into {}: `selvedge check --budget {}` has room\n",
+            report.units.len(),
+            humantime::format_duration(report.budget),
+            humantime::format_duration(report.budget * 4)
+        );
+    }
+    text
+}
+
+fn seeds(report: &RunReport) -> String {
+    let as_expected = report.units.iter().filter(|unit| unit.surprise.is_none());
+    let found: Vec<&str> = as_expected.filter_map(|unit| unit.seed.as_deref()).collect();
+    match found.len() {
+        0 => String::new(),
+        1..=MOST_SEEDS_PRINTED => {
+            let lines = found.iter().map(|seed| format!("selvedge replay {seed}\n"));
+            format!("See a twin fail again, here or on any other machine:\n{}", lines.collect::<String>())
+        }
+        _ => "See a twin fail again: `selvedge replay` and the name in brackets; \
+              --json has the seeds whole, for other machines.\n"
+            .to_owned(),
+    }
+}
+
+fn summary(report: &RunReport) -> String {
+    let count = |variant, found: bool| {
+        let units = report.units.iter().filter(|unit| unit.variant == variant);
+        units
+            .filter(|unit| unit.surprise.is_none() && unit.verdict.failure().is_some() == found)
+            .count()
+    };
+    let unexpected = report.units.iter().filter(|unit| unit.surprise.is_some());
+    format!(
+        "{}{} units in {:.1} s: {} twins found, {} out of sight as they should be; {} shipped \
+         bodies survived; {} unexpected",
+        match report.interrupted {
+            true => "Interrupted. ",
+            false => "",
+        },
+        report.units.len(),
+        report.took.as_secs_f64(),
+        count(Variant::AsReported, true),
+        count(Variant::AsReported, false),
+        count(Variant::Shipped, false),
+        unexpected.count(),
+    )
+}
+
+fn bold(text: &str) -> Cell {
+    match colours() {
+        true => Cell::new(text).add_attribute(Attribute::Bold),
+        false => Cell::new(text),
+    }
+}
+
+fn coloured(text: String, colour: Color) -> Cell {
+    match colours() {
+        true => Cell::new(text).fg(colour),
+        false => Cell::new(text),
+    }
+}
+
+/// As <https://no-color.org> asks.
+fn colours() -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    !refused && std::io::stdout().is_terminal()
+}
