@@ -4,6 +4,7 @@
 use thiserror::Error;
 
 use crate::LayerId;
+use crate::ids::Stamp;
 
 /// What a layer attends to, and hence how many blocks it can ever use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -39,6 +40,12 @@ pub enum SpecError {
     /// Quantisation groups must be a power of two: 32, 64 or 128 are usual.
     #[error("kv_group_size is {got}; it must be a power of two")]
     GroupSize {
+        /// What was given.
+        got: u32,
+    },
+    /// A block's handle has 16 bits for its layer: no model has so many.
+    #[error("n_layers is {got}; at most 65535 can be told apart")]
+    TooManyLayers {
         /// What was given.
         got: u32,
     },
@@ -87,13 +94,18 @@ impl ModelCacheSpec {
     /// groups of 64 (the origin's defaults).
     ///
     /// # Errors
-    /// [`SpecError::Zero`] if any size is 0, [`SpecError::TooLarge`] if a block overflows.
+    /// [`SpecError::Zero`] if any size is 0, [`SpecError::TooManyLayers`] past 65,535 of them,
+    /// [`SpecError::TooLarge`] if a block overflows.
     pub fn new(
         n_layers: u32,
         n_kv_heads: u32,
         head_dim: u32,
         block_tokens: u32,
     ) -> Result<Self, SpecError> {
+        // Before a kind is noted for each.
+        if n_layers > Stamp::MAX_LAYERS {
+            return Err(SpecError::TooManyLayers { got: n_layers });
+        }
         ModelCacheSpec {
             n_layers,
             n_kv_heads,
@@ -320,6 +332,17 @@ mod tests {
         assert_eq!(
             ModelCacheSpec::new(0, 1, 8, 16),
             Err(SpecError::Zero { field: "n_layers" })
+        );
+        assert_eq!(
+            ModelCacheSpec::new(65_536, 1, 8, 16),
+            Err(SpecError::TooManyLayers { got: 65_536 })
+        );
+        assert!(ModelCacheSpec::new(65_535, 1, 8, 16).is_ok());
+        assert_eq!(
+            ModelCacheSpec::new(u32::MAX, 1, 8, 16)
+                .unwrap_err()
+                .to_string(),
+            "n_layers is 4294967295; at most 65535 can be told apart"
         );
         assert_eq!(
             ModelCacheSpec::new(2, 1, 8, 0).unwrap_err().to_string(),

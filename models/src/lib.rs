@@ -1,1 +1,7 @@
-//! x
+//! stateright models over the state types of `selvedge-core`: the protocol or data structure
+//! that ships, explored as it is, without a copy that could drift.
+//!
+//! [`checker`] drives stateright so that a search cut short is never taken for a complete one.
+
+pub mod checker;
+pub mod pool;

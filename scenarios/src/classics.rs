@@ -1,7 +1,28 @@
-//! Textbook programs that tell the engines apart: which of them finds what, which must not,
-//! and why. `selvedge list` prints the table.
+//! Textbook programs that tell the engines apart. Here the twin is the wrong program and
+//! "shipped" stands for the right one.
 //!
-//! Here the twin is the wrong program and "shipped" stands for the right one.
+//! Which engine finds the wrong one, which may, and which misses it (`-`: it is not run there):
+//!
+//! | classic | native | loom | shuttle | why |
+//! |---|---|---|---|---|
+//! | store-buffering | may | finds | misses | weak memory: shuttle has none, x86 buffers stores |
+//! | message-passing | may | finds | misses | weak memory: x86 keeps stores in order |
+//! | load-buffering | misses | misses | misses | loom answers no load from a store to come, x86 neither |
+//! | iriw | misses | finds | misses | weak memory: x86 shows a store to all others at once |
+//! | abba-2 | - | finds | finds | an order of locks; real threads would hang |
+//! | abba-3 | - | finds | finds | the same, and two threads do not show it |
+//! | lost-wakeup | - | finds | finds | an order of steps; real threads would hang |
+//! | dining-philosophers | - | finds | finds | an order of locks; real threads would hang |
+//! | bounded-buffer-notify-one | - | finds | finds | a wrong waiter woken; real threads would hang |
+//! | double-checked-init | may | finds | misses | weak memory: x86 keeps stores in order |
+//! | ticket-lock | may | finds | finds | two steps that should be one |
+//! | dekker | may | finds | misses | right under SC, and shuttle is SC; x86 is not |
+//! | peterson | may | finds | misses | right under SC, and shuttle is SC; x86 is not |
+//! | loom-166 | may | misses | finds | loom loses an everyday interleaving |
+//! | loom-392 | may | misses | finds | loom loses an everyday interleaving |
+//! | spin-needs-yield | - | finds | finds | checkers need not be fair; real threads are, slowly |
+//!
+//! Of the native column, load-buffering and iriw are x86's; elsewhere they read `may`.
 
 mod abba_2;
 mod abba_3;
@@ -18,6 +39,7 @@ mod loom_392;
 mod lost_wakeup;
 mod message_passing;
 mod peterson;
+mod race;
 mod spin_needs_yield;
 mod store_buffering;
 mod ticket_lock;
@@ -43,3 +65,43 @@ pub const ALL: &[&Scenario] = &[
     &loom_392::SCENARIO,
     &spin_needs_yield::SCENARIO,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::ALL;
+    use crate::{Expect, Scenario};
+
+    fn word(scenario: &Scenario, engine: &str) -> &'static str {
+        let plan = (scenario.engines.iter()).find(|plan| plan.engine.name() == engine);
+        match plan.map(|plan| plan.twin) {
+            None => "-",
+            Some(Expect::Finds) => "finds",
+            Some(Expect::May(_)) => "may",
+            Some(Expect::Misses(_)) => "misses",
+        }
+    }
+
+    /// Every row of the table above, in the order of `ALL`, says what the scenario expects.
+    #[test]
+    fn table_says_what_the_scenarios_expect() {
+        let rows: Vec<Vec<&str>> = include_str!("classics.rs")
+            .lines()
+            .filter_map(|line| line.strip_prefix("//! | ")?.strip_suffix(" |"))
+            .skip(1) // the heading
+            .map(|row| row.split(" | ").collect())
+            .collect();
+        assert_eq!(rows.len(), ALL.len());
+        for (row, scenario) in rows.iter().zip(ALL) {
+            let [id, native, loom, shuttle, why] = row[..] else {
+                panic!("{row:?} has not five columns");
+            };
+            assert_eq!(id, scenario.id);
+            assert!(!why.is_empty());
+            assert_eq!(loom, word(scenario, "loom"), "{id} under loom");
+            assert_eq!(shuttle, word(scenario, "shuttle"), "{id} under shuttle");
+            if cfg!(target_arch = "x86_64") {
+                assert_eq!(native, word(scenario, "native"), "{id} on real threads");
+            }
+        }
+    }
+}

@@ -11,7 +11,7 @@ use super::error::{
     ReconfigureError,
 };
 use super::{AgentUse, PoolSnapshot, invariants};
-use crate::ids::AgentPlace;
+use crate::ids::{AgentPlace, Place, Stamp};
 use crate::{AgentId, BlockId, BlockRef, LayerId, ModelCacheSpec, PoolId};
 
 /// The block pool's state. Explorers and models use it directly; threads share it through
@@ -56,16 +56,14 @@ const NO_CAP: u32 = u32::MAX;
 /// One block's place.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Slot {
-    pub(super) generation: u64,
+    /// The stamp of the block's handle; of no layer while the block is free.
+    pub(super) stamp: Stamp,
     /// `None` while the block is free.
-    pub(super) owner: Option<Owner>,
+    pub(super) owner: Option<AgentPlace>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Owner {
-    pub(super) agent: AgentPlace,
-    pub(super) layer: LayerId,
-}
+// Four a cache line: a batch is as fast as its slots are brought in.
+const _: () = assert!(size_of::<Slot>() == 16);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct AgentRecord {
@@ -101,7 +99,7 @@ impl PoolState {
             return Err(PoolConfigError::NoBlocks);
         }
         let slot = Slot {
-            generation: 0,
+            stamp: Stamp::free(0),
             owner: None,
         };
         Ok(PoolState {
@@ -134,6 +132,7 @@ impl PoolState {
         Ok(AgentId {
             place,
             generation: self.agents[place.index()].generation,
+            pool: self.id,
         })
     }
 
@@ -258,21 +257,17 @@ impl PoolState {
         }
         for &(layer, n) in needs {
             record.by_layer[layer.0 as usize] += n;
-            let owner = Some(Owner {
-                agent: agent.place,
-                layer,
-            });
             let (pool, slots) = (self.id, self.slots.as_mut_slice());
             let rest = self.free.len() - n as usize;
             out.extend(self.free[rest..].iter().rev().map(|&id| {
                 let slot = &mut slots[id.0 as usize];
-                slot.owner = owner;
-                BlockRef {
-                    id,
-                    layer,
-                    pool,
-                    generation: slot.generation,
-                }
+                let stamp = slot.stamp.taken(layer);
+                *slot = Slot {
+                    stamp,
+                    owner: Some(agent.place),
+                };
+                let place = Place::new(pool, id);
+                BlockRef { place, stamp }
             }));
             self.free.truncate(rest);
         }
@@ -353,14 +348,16 @@ impl PoolState {
 
     fn check_and_free(&mut self, agent: AgentId, blocks: &[BlockRef]) -> Result<(), FreeError> {
         self.agent_index(agent).ok_or(FreeError::UnknownAgent)?;
-        for (done, &block) in blocks.iter().enumerate() {
-            if self.check_owned(agent, block).is_err() {
+        let mut done = 0;
+        while let Some(&block) = blocks.get(done) {
+            let taken = self.take_back(agent.place, &blocks[done..]);
+            if taken == 0 {
                 self.undo_free(agent, &blocks[..done]);
                 // What is wrong with it was wrong before the call, or it is here twice.
                 self.check_owned(agent, block)?;
                 return Err(FreeError::DuplicateInBatch { block });
             }
-            self.take_back(agent.place, &[block]);
+            done += taken;
         }
         Ok(())
     }
@@ -382,62 +379,66 @@ impl PoolState {
     }
 
     fn check_owned(&self, agent: AgentId, block: BlockRef) -> Result<(), FreeError> {
-        if block.pool != self.id {
+        if block.pool() != self.id {
             return Err(FreeError::ForeignPool { block });
         }
-        let slot = self.slots.get(block.id.0 as usize);
+        let slot = self.slots.get(block.id().0 as usize);
         let Some((slot, owner)) = slot.and_then(|slot| Some((slot, slot.owner?))) else {
             return Err(FreeError::NotAllocated { block });
         };
-        if slot.generation != block.generation {
+        if slot.stamp.generation() != block.generation() {
             return Err(FreeError::StaleGeneration {
                 block,
-                current: slot.generation,
+                current: slot.stamp.generation(),
             });
         }
-        if owner.agent != agent.place {
-            let owner = self.agents[owner.agent.index()].name.clone();
+        if owner != agent.place {
+            let owner = self.agents[owner.index()].name.clone();
             return Err(FreeError::WrongOwner {
                 block,
                 owner: owner.unwrap_or_default(),
             });
         }
-        if owner.layer != block.layer {
+        if slot.stamp != block.stamp {
             return Err(FreeError::NotAllocated { block });
         }
         Ok(())
     }
 
     /// Ends the present use of the blocks, up to the first that is of another layer than the
-    /// first, or not in use by this handle; returns how many that was. The blocks are `owner`'s.
+    /// first, or not what [`PoolState::check_owned`] wants; returns how many that was.
     ///
-    /// One pass over a run of one layer, so that the counts change once.
+    /// One run of one layer, so that the counts change once and the free list grows once.
     #[inline]
     fn take_back(&mut self, owner: AgentPlace, blocks: &[BlockRef]) -> usize {
-        let Some(&BlockRef { layer, .. }) = blocks.first() else {
+        let Some(&BlockRef { stamp: first, .. }) = blocks.first() else {
             return 0;
         };
-        let slots = self.slots.as_mut_slice();
-        let before = self.free.len();
-        for block in blocks {
-            match slots.get_mut(block.id.0 as usize) {
-                Some(slot) if slot.generation == block.generation && block.layer == layer => {
-                    slot.owner = None;
-                    slot.generation += 1;
+        let (pool, slots) = (self.id, self.slots.as_mut_slice());
+        let end = blocks.iter().position(|block| {
+            let in_run = block.stamp.is_of_same_layer(first);
+            match slots.get_mut(block.place.index_in(pool)) {
+                // Each is cleared as soon as it is checked, so that one that comes again is seen.
+                Some(slot) if in_run && slot.stamp == block.stamp && slot.owner == Some(owner) => {
+                    *slot = Slot {
+                        stamp: block.stamp.freed(),
+                        owner: None,
+                    };
+                    false
                 }
-                _ => break,
+                _ => true,
             }
-            self.free.push(block.id);
-        }
-        let taken = self.free.len() - before;
+        });
+        let taken = &blocks[..end.unwrap_or(blocks.len())];
         // A handle from before a reconfiguration may name a layer or an agent that is no more.
-        if taken > 0 {
+        if let (false, Some(LayerId(layer))) = (taken.is_empty(), first.layer()) {
+            self.free.extend(taken.iter().map(|block| block.id()));
             let record = &mut self.agents[owner.index()];
             // INVARIANT: no more than there are blocks, which a u32 counts.
-            record.blocks -= taken as u32;
-            record.by_layer[layer.0 as usize] -= taken as u32;
+            record.blocks -= taken.len() as u32;
+            record.by_layer[layer as usize] -= taken.len() as u32;
         }
-        taken
+        taken.len()
     }
 
     /// The inverse of [`PoolState::take_back`] for the blocks freed last, in their order.
@@ -446,18 +447,15 @@ impl PoolState {
             let freed = self.free.pop();
             debug_assert_eq!(
                 freed,
-                Some(block.id),
+                Some(block.id()),
                 "only the blocks freed last are undone"
             );
-            let slot = &mut self.slots[block.id.0 as usize];
-            slot.generation = block.generation;
-            slot.owner = Some(Owner {
-                agent: agent.place,
-                layer: block.layer,
-            });
+            let slot = &mut self.slots[block.id().0 as usize];
+            slot.stamp = block.stamp;
+            slot.owner = Some(agent.place);
             let record = &mut self.agents[agent.place.index()];
             record.blocks += 1;
-            record.by_layer[block.layer.0 as usize] += 1;
+            record.by_layer[block.layer().0 as usize] += 1;
         }
     }
 
@@ -486,15 +484,10 @@ impl PoolState {
         let freed = self.agents[index].blocks;
         if freed > 0 {
             for id in (0..self.total()).rev().map(BlockId) {
-                let slot = &self.slots[id.0 as usize];
-                if let Some(owner) = slot.owner.filter(|owner| owner.agent == agent.place) {
-                    let block = BlockRef {
-                        id,
-                        layer: owner.layer,
-                        pool: self.id,
-                        generation: slot.generation,
-                    };
-                    self.take_back(agent.place, &[block]);
+                let &Slot { stamp, owner } = &self.slots[id.0 as usize];
+                if owner == Some(agent.place) {
+                    let place = Place::new(self.id, id);
+                    self.take_back(agent.place, &[BlockRef { place, stamp }]);
                 }
             }
         }
@@ -595,9 +588,9 @@ impl PoolState {
         }
         // Past every generation so far, so that also a block that went away in a smaller pool
         // and came back in a larger one is in a new generation.
-        let used = self.slots.iter().map(|slot| slot.generation).max();
+        let used = self.slots.iter().map(|slot| slot.stamp.generation()).max();
         let slot = Slot {
-            generation: used.unwrap_or(0) + 1,
+            stamp: Stamp::free(used.unwrap_or(0) + 1),
             owner: None,
         };
         self.caps = caps(&spec);
@@ -626,12 +619,14 @@ impl PoolState {
 
     /// Blocks there are.
     #[must_use]
+    #[inline]
     pub fn total(&self) -> u32 {
         u32::try_from(self.slots.len()).expect("INVARIANT: slots are made from a u32 count")
     }
 
     /// Blocks neither held nor reserved.
     #[must_use]
+    #[inline]
     pub fn available(&self) -> u32 {
         let free =
             u32::try_from(self.free.len()).expect("INVARIANT: no more free blocks than slots");
@@ -682,7 +677,8 @@ impl PoolState {
     fn agent_index(&self, agent: AgentId) -> Option<usize> {
         let index = agent.place.index();
         let record = self.agents.get(index)?;
-        (record.generation == agent.generation && record.name.is_some()).then_some(index)
+        let current = agent.pool == self.id && agent.generation == record.generation;
+        (current && record.name.is_some()).then_some(index)
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     twin: bodies!(giver_first),
     shipped: bodies!(lower_first),
     signature: "deadlock",
-    must_reach: &["gave-what-it-had-received"],
+    must_reach: &["received-before-it-gave"],
     // Not on real threads, which would hang.
     engines: &[loom(Expect::Finds), shuttle(Expect::Finds)],
 };

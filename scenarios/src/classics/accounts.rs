@@ -1,8 +1,10 @@
 //! What the lock-order classics share: accounts in a ring, and on each a thread that moves one
 //! coin to the next account, which takes both locks at once.
 
-use selvedge_core::platform::{JoinHandle, Mutex, Platform, Shared};
+use selvedge_core::platform::{Mutex, Platform};
 use selvedge_sim::{Cx, Observation, reach, violation};
+
+use super::race::{observe, race};
 
 /// Which of its two locks a transfer takes first.
 #[derive(Clone, Copy)]
@@ -20,35 +22,31 @@ pub(super) fn ring_of_transfers<P: Platform, const N: usize>(
     cx: &Cx,
     order: LockOrder,
 ) -> Observation {
-    let accounts: P::Arc<[P::Mutex<u32>; N]> =
-        P::Arc::new(std::array::from_fn(|_| P::Mutex::new(COINS)));
-    let others: Vec<_> = (1..N)
-        .map(|giver| {
-            let accounts = accounts.clone();
-            P::spawn(move || transfer::<P, N>(&accounts, giver, order))
-        })
-        .collect();
-    let mut received = vec![transfer::<P, N>(&accounts, 0, order)];
-    received.extend(others.into_iter().map(JoinHandle::join));
-    if received.iter().any(|&first| first) {
-        reach("gave-what-it-had-received");
+    let fresh = || std::array::from_fn(|_| P::Mutex::new(COINS));
+    let rounds = race::<P, [P::Mutex<u32>; N], _>(cx, N, fresh, move |accounts, me| {
+        transfer::<P, N>(accounts, me, order)
+    });
+    for transfers in &rounds {
+        for (giver, (from, _)) in transfers.iter().enumerate() {
+            let (_, to) = transfers[(giver + N - 1) % N];
+            // An account is touched twice, and the first to do so finds it as it was.
+            if (*from == COINS) == (to == COINS) {
+                violation!("coin-lost", "account {giver}, found with {from} and {to}");
+            }
+            if to == COINS {
+                reach("received-before-it-gave");
+            }
+        }
     }
-    let left: Vec<u32> = accounts.iter().map(|account| *account.lock()).collect();
-    if left.iter().any(|&coins| coins != COINS) {
-        violation!("coins-lost", "{left:?}, where each had {COINS}");
-    }
-    match cx.rounds() {
-        1 => Observation::of(format!("received before giving: {received:?}")),
-        _ => Observation::none(),
-    }
+    observe(&rounds, |transfers| format!("found {transfers:?}"))
 }
 
-/// Moves a coin on from `giver`; whether the account had received one by then.
+/// Moves a coin on from `giver`; what was found on the two accounts.
 fn transfer<P: Platform, const N: usize>(
     accounts: &[P::Mutex<u32>; N],
     giver: usize,
     order: LockOrder,
-) -> bool {
+) -> (u32, u32) {
     let taker = (giver + 1) % N;
     let (mut from, mut to) = match order {
         LockOrder::LowerFirst if taker < giver => {
@@ -60,8 +58,8 @@ fn transfer<P: Platform, const N: usize>(
             (from, accounts[taker].lock())
         }
     };
-    let received = *from > COINS;
+    let found = (*from, *to);
     *from -= 1;
     *to += 1;
-    received
+    found
 }

@@ -7,11 +7,13 @@
 //! full for the second and joins the queue behind the second consumer. The queue is first
 //! come, first served under loom and in any order under shuttle.
 //!
-//! Right with `notify_all` (or with a condition variable for each kind).
+//! Right with a condition variable for each kind (or, at the price of many useless wake-ups,
+//! with `notify_all`).
 
-use selvedge_core::platform::{Condvar, JoinHandle, Mutex, Platform, Shared};
+use selvedge_core::platform::{Condvar, Mutex, Platform};
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
+use super::race::{observe, race};
 use crate::registry::{Expect, Scenario, loom, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -19,46 +21,57 @@ pub(super) const SCENARIO: Scenario = Scenario {
     ticket: "classic",
     summary: "one condvar for producers and consumers, and notify_one wakes the wrong kind",
     source: include_str!("bounded_buffer_notify_one.rs"),
-    twin: bodies!(wakes_one),
-    shipped: bodies!(wakes_all),
+    twin: bodies!(one_for_both),
+    shipped: bodies!(one_for_each),
     signature: "deadlock",
     must_reach: &["consumer-waited", "producer-waited"],
     // Not on real threads, which would hang.
     engines: &[loom(Expect::Finds), shuttle(Expect::Finds)],
 };
 
-fn wakes_one<P: Platform>(_: &Cx) -> Observation {
-    one_puts_two_take::<P>(|changed| changed.notify_one())
+/// The condition variable that consumers wait on.
+const FILLED: usize = 0;
+/// The condition variable that producers wait on, where they have their own.
+const EMPTIED: usize = 1;
+
+fn one_for_both<P: Platform>(cx: &Cx) -> Observation {
+    one_puts_two_take::<P>(cx, FILLED)
 }
 
-fn wakes_all<P: Platform>(_: &Cx) -> Observation {
-    one_puts_two_take::<P>(|changed| changed.notify_all())
+fn one_for_each<P: Platform>(cx: &Cx) -> Observation {
+    one_puts_two_take::<P>(cx, EMPTIED)
 }
 
-fn one_puts_two_take<P: Platform>(wake: fn(&P::Condvar)) -> Observation {
-    let buffer = P::Arc::new(Buffer::<P> {
+fn one_puts_two_take<P: Platform>(cx: &Cx, emptied: usize) -> Observation {
+    let fresh = || Buffer::<P> {
         slot: P::Mutex::new(None),
-        changed: P::Condvar::new(),
-        wake,
+        changed: [P::Condvar::new(), P::Condvar::new()],
+        emptied,
+    };
+    let rounds = race::<P, _, _>(cx, 3, fresh, |buffer, me| match me {
+        0 => {
+            buffer.put(1);
+            buffer.put(2);
+            0
+        }
+        _ => buffer.take(),
     });
-    let takers = [(); 2].map(|()| {
-        let buffer = buffer.clone();
-        P::spawn(move || buffer.take())
-    });
-    buffer.put(1);
-    buffer.put(2);
-    let taken = takers.map(JoinHandle::join);
-    if taken != [1, 2] && taken != [2, 1] {
-        violation!("value-lost-or-doubled", "put 1 and 2, took {taken:?}");
+    for taken in &rounds {
+        match taken[1..] {
+            [1, 2] | [2, 1] => {}
+            _ => violation!("value-lost-or-doubled", "put 1 and 2, took {taken:?}"),
+        }
     }
-    Observation::of(format!("took {taken:?}"))
+    observe(&rounds, |taken| {
+        format!("took {} and {}", taken[1], taken[2])
+    })
 }
 
 /// A buffer with room for one value.
 struct Buffer<P: Platform> {
     slot: P::Mutex<Option<u32>>,
-    changed: P::Condvar,
-    wake: fn(&P::Condvar),
+    changed: [P::Condvar; 2],
+    emptied: usize,
 }
 
 impl<P: Platform> Buffer<P> {
@@ -66,10 +79,10 @@ impl<P: Platform> Buffer<P> {
         let mut slot = self.slot.lock();
         while slot.is_some() {
             reach("producer-waited");
-            slot = self.changed.wait(slot);
+            slot = self.changed[self.emptied].wait(slot);
         }
         *slot = Some(value);
-        (self.wake)(&self.changed);
+        self.changed[FILLED].notify_one();
     }
 
     fn take(&self) -> u32 {
@@ -77,12 +90,12 @@ impl<P: Platform> Buffer<P> {
         loop {
             match slot.take() {
                 Some(value) => {
-                    (self.wake)(&self.changed);
+                    self.changed[self.emptied].notify_one();
                     return value;
                 }
                 None => {
                     reach("consumer-waited");
-                    slot = self.changed.wait(slot);
+                    slot = self.changed[FILLED].wait(slot);
                 }
             }
         }

@@ -4,9 +4,10 @@
 //!
 //! Right where the last philosopher takes the right fork first: then the circle is broken.
 
-use selvedge_core::platform::{JoinHandle, Mutex, Platform, Shared};
+use selvedge_core::platform::{Mutex, Platform};
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
+use super::race::{observe, race};
 use crate::registry::{Expect, Scenario, loom, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -26,42 +27,38 @@ pub(super) const SCENARIO: Scenario = Scenario {
 const PHILOSOPHERS: usize = 4;
 
 /// How often each fork was eaten with.
-type Forks<P> = [<P as Platform>::Mutex<u32>; PHILOSOPHERS];
+type Forks<P> = [<P as Platform>::Mutex<usize>; PHILOSOPHERS];
 
-fn all_left_first<P: Platform>(_: &Cx) -> Observation {
-    dine::<P>(|_| true)
+fn all_left_first<P: Platform>(cx: &Cx) -> Observation {
+    dine::<P>(cx, |_| true)
 }
 
-fn last_right_first<P: Platform>(_: &Cx) -> Observation {
-    dine::<P>(|seat| seat + 1 < PHILOSOPHERS)
+fn last_right_first<P: Platform>(cx: &Cx) -> Observation {
+    dine::<P>(cx, |seat| seat + 1 < PHILOSOPHERS)
 }
 
-fn dine<P: Platform>(left_first: fn(usize) -> bool) -> Observation {
-    let forks: P::Arc<Forks<P>> = P::Arc::new(std::array::from_fn(|_| P::Mutex::new(0)));
-    let others: Vec<_> = (1..PHILOSOPHERS)
-        .map(|seat| {
-            let forks = forks.clone();
-            P::spawn(move || eat::<P>(&forks, seat, left_first(seat)))
-        })
-        .collect();
-    let mut warm = vec![eat::<P>(&forks, 0, left_first(0))];
-    warm.extend(others.into_iter().map(JoinHandle::join));
-    for &warm in &warm {
-        reach(match warm {
-            0 => "forks-were-cold",
-            _ => "fork-was-warm",
-        });
+fn dine<P: Platform>(cx: &Cx, left_first: fn(usize) -> bool) -> Observation {
+    let fresh = || std::array::from_fn(|_| P::Mutex::new(0));
+    let rounds = race::<P, Forks<P>, _>(cx, PHILOSOPHERS, fresh, move |forks, seat| {
+        eat::<P>(forks, seat, left_first(seat))
+    });
+    for warm in &rounds {
+        for &warm in warm {
+            reach(match warm {
+                0 => "forks-were-cold",
+                _ => "fork-was-warm",
+            });
+        }
+        // Of a fork's two users one has it cold and the other warm.
+        if warm.iter().sum::<usize>() != PHILOSOPHERS {
+            violation!("fork-used-by-two-at-once", "warm forks found: {warm:?}");
+        }
     }
-    // Every fork was used by both its neighbours, one after the other.
-    let warmth: u32 = warm.iter().sum();
-    if warmth as usize != PHILOSOPHERS {
-        violation!("fork-used-by-two-at-once", "warm forks found: {warm:?}");
-    }
-    Observation::of(format!("warm forks found: {warm:?}"))
+    observe(&rounds, |warm| format!("warm forks found: {warm:?}"))
 }
 
 /// Eats once; how many of the two forks somebody had used before.
-fn eat<P: Platform>(forks: &Forks<P>, seat: usize, left_first: bool) -> u32 {
+fn eat<P: Platform>(forks: &Forks<P>, seat: usize, left_first: bool) -> usize {
     let (left, right) = (seat, (seat + 1) % PHILOSOPHERS);
     let (first, second) = match left_first {
         true => (left, right),

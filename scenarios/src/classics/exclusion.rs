@@ -2,8 +2,10 @@
 //! in two steps. If both are in at once, or if one does not see what the other did, a count is
 //! lost.
 
-use selvedge_core::platform::{Atomic, JoinHandle, Ordering, Platform, Shared};
+use selvedge_core::platform::{Atomic, Ordering, Platform};
 use selvedge_sim::{Cx, Observation, reach, violation};
+
+use super::race::{observe, race};
 
 /// What a broken lock is found by.
 pub(super) const SIGNATURE: &str = "mutual-exclusion";
@@ -17,23 +19,18 @@ pub(super) trait Lock: Send + Sync + 'static {
 
 /// Both threads count up once under a fresh lock.
 pub(super) fn both_count<P: Platform, L: Lock>(cx: &Cx) -> Observation {
-    let mut last = (0, 0);
-    for _ in 0..cx.rounds() {
-        let shared = P::Arc::new((L::new(), P::AtomicU32::new(0)));
-        let theirs = shared.clone();
-        let other = P::spawn(move || count_up::<P, L>(&theirs.0, &theirs.1, 1));
-        let mine = count_up::<P, L>(&shared.0, &shared.1, 0);
-        last = (mine, other.join());
-        match last {
-            (0, 1) => reach("main-came-first"),
-            (1, 0) => reach("other-came-first"),
-            _ => violation!(SIGNATURE, "both counted on from {}", last.0),
+    let fresh = || (L::new(), P::AtomicU32::new(0));
+    let rounds = race::<P, _, _>(cx, 2, fresh, |(lock, count), me| {
+        count_up::<P, L>(lock, count, me)
+    });
+    for counted_from in &rounds {
+        match counted_from[..] {
+            [0, 1] => reach("main-came-first"),
+            [1, 0] => reach("other-came-first"),
+            _ => violation!(SIGNATURE, "they counted on from {counted_from:?}"),
         }
     }
-    match cx.rounds() {
-        1 => Observation::of(format!("counted on from {} and {}", last.0, last.1)),
-        _ => Observation::none(),
-    }
+    observe(&rounds, |from| format!("counted on from {from:?}"))
 }
 
 /// Adds one under the lock; what it was before.

@@ -6,9 +6,10 @@
 //! Right with a sequentially consistent fence between the two reads. The main thread is one of
 //! the readers, so that loom has four threads to order and not five.
 
-use selvedge_core::platform::{Atomic, JoinHandle, Ordering, Platform, Shared};
+use selvedge_core::platform::{Atomic, Ordering, Platform};
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
+use super::race::{observe, race};
 use crate::registry::{Expect, Scenario, loom, native, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -34,6 +35,14 @@ const ON_THIS_MACHINE: Expect = match cfg!(target_arch = "x86_64") {
     false => Expect::May("C11 allows it, and some processors do it"),
 };
 
+/// What a reader says, who looks at its own cell first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    Nothing,
+    OnlyMine,
+    Both,
+}
+
 fn unfenced<P: Platform>(cx: &Cx) -> Observation {
     read_both::<P>(cx, || {})
 }
@@ -45,40 +54,33 @@ fn fenced<P: Platform>(cx: &Cx) -> Observation {
 }
 
 fn read_both<P: Platform>(cx: &Cx, between: fn()) -> Observation {
-    let mut last = ((0, 0), (0, 0));
-    for _ in 0..cx.rounds() {
-        let cells = P::Arc::new((P::AtomicU32::new(0), P::AtomicU32::new(0)));
-        let reader = cells.clone();
-        let reader = P::spawn(move || in_order::<P>(&reader.0, &reader.1, between));
-        let (one, two) = (cells.clone(), cells.clone());
-        // ORDERING: Release, both, for the acquiring reads. It does not order them with each
-        // other.
-        let one = P::spawn(move || one.0.store(1, Ordering::Release));
-        let two = P::spawn(move || two.1.store(1, Ordering::Release));
-        let mine = in_order::<P>(&cells.1, &cells.0, between);
-        last = (reader.join(), mine);
-        one.join();
-        two.join();
-        if last == ((1, 0), (1, 0)) {
+    let fresh = || [P::AtomicU32::new(0), P::AtomicU32::new(0)];
+    let rounds = race::<P, _, _>(cx, 4, fresh, move |cells, me| match me {
+        0 | 1 => {
+            // ORDERING: Acquire, both, as strong as it gets without the fence between them.
+            if cells[me].load(Ordering::Acquire) == 0 {
+                return Seen::Nothing;
+            }
+            between();
+            match cells[1 - me].load(Ordering::Acquire) {
+                0 => Seen::OnlyMine,
+                _ => Seen::Both,
+            }
+        }
+        _ => {
+            // ORDERING: Release, for the acquiring loads. It does not order the two stores
+            // with each other.
+            cells[me - 2].store(1, Ordering::Release);
+            Seen::Nothing
+        }
+    });
+    for read in &rounds {
+        if read[..2] == [Seen::OnlyMine; 2] {
             violation!("readers-disagree", "each says that its own cell came first");
         }
-        if last.0 == (1, 0) || last.1 == (1, 0) {
+        if read[..2].contains(&Seen::OnlyMine) {
             reach("saw-only-one");
         }
     }
-    match cx.rounds() {
-        1 => Observation::of(format!("read {:?} and {:?}", last.0, last.1)),
-        _ => Observation::none(),
-    }
-}
-
-fn in_order<P: Platform>(
-    first: &P::AtomicU32,
-    second: &P::AtomicU32,
-    between: fn(),
-) -> (u32, u32) {
-    // ORDERING: Acquire, both, as strong as it gets without the fence between them.
-    let seen = first.load(Ordering::Acquire);
-    between();
-    (seen, second.load(Ordering::Acquire))
+    observe(&rounds, |read| format!("{:?} and {:?}", read[0], read[1]))
 }

@@ -7,9 +7,10 @@
 //! never puts a load off past a later store. A program that relies on this order is checked by
 //! reading it, not by running it.
 
-use selvedge_core::platform::{Atomic, JoinHandle, Ordering, Platform, Shared};
+use selvedge_core::platform::{Atomic, Ordering, Platform};
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
+use super::race::{observe, race};
 use crate::registry::{Expect, Scenario, loom, native, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -43,34 +44,20 @@ fn release_acquire<P: Platform>(cx: &Cx) -> Observation {
     cross::<P>(cx, Ordering::Acquire, Ordering::Release)
 }
 
-fn cross<P: Platform>(cx: &Cx, observe: Ordering, publish: Ordering) -> Observation {
-    let mut last = (0, 0);
-    for _ in 0..cx.rounds() {
-        let flags = P::Arc::new((P::AtomicU32::new(0), P::AtomicU32::new(0)));
-        let theirs = flags.clone();
-        let other = P::spawn(move || look_and_raise::<P>(&theirs.1, &theirs.0, observe, publish));
-        let mine = look_and_raise::<P>(&flags.0, &flags.1, observe, publish);
-        last = (mine, other.join());
-        match last {
-            (1, 1) => violation!("both-read-one", "each saw a store made after its load"),
-            (0, 0) => {}
+fn cross<P: Platform>(cx: &Cx, look: Ordering, raise: Ordering) -> Observation {
+    let fresh = || [P::AtomicU32::new(0), P::AtomicU32::new(0)];
+    let rounds = race::<P, _, _>(cx, 2, fresh, move |flags, me| {
+        // ORDERING: the variant's. Acquire and release keep the load before the store.
+        let seen = flags[1 - me].load(look);
+        flags[me].store(1, raise);
+        seen
+    });
+    for read in &rounds {
+        match read[..] {
+            [1, 1] => violation!("both-read-one", "each saw a store made after its load"),
+            [0, 0] => {}
             _ => reach("one-saw-the-other"),
         }
     }
-    match cx.rounds() {
-        1 => Observation::of(format!("read {} and {}", last.0, last.1)),
-        _ => Observation::none(),
-    }
-}
-
-fn look_and_raise<P: Platform>(
-    yours: &P::AtomicU32,
-    mine: &P::AtomicU32,
-    observe: Ordering,
-    publish: Ordering,
-) -> u32 {
-    // ORDERING: the variant's. Acquire and release keep the load before the store.
-    let seen = yours.load(observe);
-    mine.store(1, publish);
-    seen
+    observe(&rounds, |read| format!("read {read:?}"))
 }

@@ -10,9 +10,10 @@
 //! It stands so that nobody takes "loom found nothing" for a proof, and so that an upgrade of
 //! loom that mends it does not go unnoticed.
 
-use selvedge_core::platform::{Atomic, JoinHandle, Mutex, Ordering, Platform, Shared};
+use selvedge_core::platform::{Atomic, Mutex, Ordering, Platform};
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
+use super::race::{observe, race};
 use crate::registry::{BY_LUCK, Expect, Scenario, loom, native, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -46,39 +47,42 @@ fn locked<P: Platform>(cx: &Cx) -> Observation {
 }
 
 fn fill_and_read<P: Platform>(cx: &Cx, locked: bool) -> Observation {
-    let mut last = (0, 0);
-    for _ in 0..cx.rounds() {
-        let entry = P::Arc::new(Entry::<P> {
-            lock: P::Mutex::new(()),
-            key: P::AtomicU32::new(0),
-            value: P::AtomicU32::new(0),
-        });
-        let (written, read) = (entry.clone(), entry);
-        let writer = P::spawn(move || {
-            let _guard = locked.then(|| written.lock.lock());
-            // ORDERING: SeqCst, all. The bug is one of interleaving, not of order.
-            written.key.store(1, Ordering::SeqCst);
-            written.value.store(1, Ordering::SeqCst);
-            written.value.store(0, Ordering::SeqCst);
-            written.key.load(Ordering::SeqCst); // of no use but to lead loom astray
-            written.key.store(0, Ordering::SeqCst);
-        });
-        let reader = P::spawn(move || {
-            let _guard = locked.then(|| read.lock.lock());
-            // ORDERING: SeqCst, as above.
-            let value = read.value.load(Ordering::SeqCst);
-            (value, read.key.load(Ordering::SeqCst))
-        });
-        writer.join();
-        last = reader.join();
-        match last {
+    let fresh = || Entry::<P> {
+        lock: P::Mutex::new(()),
+        key: P::AtomicU32::new(0),
+        value: P::AtomicU32::new(0),
+    };
+    let rounds = race::<P, _, _>(cx, 2, fresh, move |entry, me| {
+        let _guard = locked.then(|| entry.lock.lock());
+        match me {
+            0 => entry.fill_and_empty(),
+            _ => entry.read(),
+        }
+    });
+    for read in &rounds {
+        match read[1] {
             (1, 0) => violation!("value-without-key", "the key was gone by then"),
             (0, 0) => reach("read-empty"),
             _ => {}
         }
     }
-    match cx.rounds() {
-        1 => Observation::of(format!("value {}, key {}", last.0, last.1)),
-        _ => Observation::none(),
+    observe(&rounds, |read| format!("value and key read: {:?}", read[1]))
+}
+
+impl<P: Platform> Entry<P> {
+    fn fill_and_empty(&self) -> (u32, u32) {
+        // ORDERING: SeqCst, all. The bug is one of interleaving, not of order.
+        self.key.store(1, Ordering::SeqCst);
+        self.value.store(1, Ordering::SeqCst);
+        self.value.store(0, Ordering::SeqCst);
+        self.key.load(Ordering::SeqCst); // of no use but to lead loom astray
+        self.key.store(0, Ordering::SeqCst);
+        (0, 0)
+    }
+
+    fn read(&self) -> (u32, u32) {
+        // ORDERING: SeqCst, as above.
+        let value = self.value.load(Ordering::SeqCst);
+        (value, self.key.load(Ordering::SeqCst))
     }
 }

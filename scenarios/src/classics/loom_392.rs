@@ -1,17 +1,18 @@
 //! Loom's issue 392: a thread whose first step is an atomic load is, by mistake, marked as one
 //! that need not be tried at that point, and loom misses orders in which it runs first.
 //!
-//! The body says that the main thread looks at a cell before the other thread stores to it. As
-//! reported it only hopes so: it looks after the spawn. Shuttle shows at once that the store
-//! may come first; loom calls one execution a complete search, on account of a load that
-//! changes nothing. Without that load loom finds it too. Right is to look before the spawn.
+//! The main thread is to look at a cell before the other thread stores to it. As reported it
+//! only hopes so. Shuttle shows at once that the store may come first; loom calls a single
+//! execution a complete search, on account of a load that changes nothing: take the load away,
+//! and loom finds it too. Right is to say that one has looked, and to store only then.
 //!
 //! It stands so that nobody takes "loom found nothing" for a proof, and so that an upgrade of
 //! loom that mends it does not go unnoticed.
 
-use selvedge_core::platform::{Atomic, JoinHandle, Ordering, Platform, Shared};
+use selvedge_core::platform::{Atomic, Ordering, Platform};
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
+use super::race::race;
 use crate::registry::{BY_LUCK, Expect, Scenario, loom, native, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -19,10 +20,10 @@ pub(super) const SCENARIO: Scenario = Scenario {
     ticket: "tokio-rs/loom#392",
     summary: "a thread that begins with a load: loom loses the order in which it runs first",
     source: include_str!("loom_392.rs"),
-    twin: bodies!(looks_after_spawn),
-    shipped: bodies!(looks_before_spawn),
+    twin: bodies!(stores_at_once),
+    shipped: bodies!(stores_after_look),
     signature: "store-came-first",
-    must_reach: &["looked-first"],
+    must_reach: &["stored"],
     engines: &[
         native(BY_LUCK),
         loom(Expect::Misses("loom loses this outcome (its issue 392)")),
@@ -30,29 +31,37 @@ pub(super) const SCENARIO: Scenario = Scenario {
     ],
 };
 
-fn looks_after_spawn<P: Platform>(cx: &Cx) -> Observation {
-    look::<P>(cx, false)
+fn stores_at_once<P: Platform>(cx: &Cx) -> Observation {
+    look_then_store::<P>(cx, false)
 }
 
-fn looks_before_spawn<P: Platform>(cx: &Cx) -> Observation {
-    look::<P>(cx, true)
+fn stores_after_look<P: Platform>(cx: &Cx) -> Observation {
+    look_then_store::<P>(cx, true)
 }
 
-fn look<P: Platform>(cx: &Cx, before_spawn: bool) -> Observation {
-    for _ in 0..cx.rounds() {
-        let cell = P::Arc::new(P::AtomicBool::new(false));
-        let theirs = cell.clone();
-        // ORDERING: Relaxed, all. There is one cell, and nothing else depends on it.
-        let early = before_spawn.then(|| cell.load(Ordering::Relaxed));
-        let storer = P::spawn(move || {
-            theirs.load(Ordering::Relaxed); // of no use but to lead loom astray
-            theirs.store(true, Ordering::Relaxed);
-        });
-        let seen = early.unwrap_or_else(|| cell.load(Ordering::Relaxed));
-        storer.join();
-        match seen {
-            true => violation!("store-came-first", "the look was meant to come first"),
-            false => reach("looked-first"),
+fn look_then_store<P: Platform>(cx: &Cx, wait_for_look: bool) -> Observation {
+    let fresh = || (P::AtomicBool::new(false), P::AtomicBool::new(false));
+    let rounds = race::<P, _, _>(cx, 2, fresh, move |(looked, cell), me| {
+        if me == 0 {
+            // ORDERING: Relaxed. There is nothing that comes with the cell.
+            let seen = cell.load(Ordering::Relaxed);
+            // ORDERING: Release, with the acquire below: the look comes before the store.
+            looked.store(true, Ordering::Release);
+            return seen;
+        }
+        // ORDERING: Relaxed. Its value is of no use; it is there to lead loom astray.
+        cell.load(Ordering::Relaxed);
+        // ORDERING: Acquire, as above.
+        if !wait_for_look || looked.load(Ordering::Acquire) {
+            reach("stored");
+            // ORDERING: Relaxed, as above.
+            cell.store(true, Ordering::Relaxed);
+        }
+        false
+    });
+    for seen in &rounds {
+        if seen[0] {
+            violation!("store-came-first", "the look was meant to come first");
         }
     }
     Observation::none()

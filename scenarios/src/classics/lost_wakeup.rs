@@ -4,9 +4,10 @@
 //!
 //! Right where look and wait are under one lock, which waiting gives up in the same step.
 
-use selvedge_core::platform::{Condvar, JoinHandle, Mutex, Platform, Shared};
+use selvedge_core::platform::{Condvar, Mutex, Platform};
 use selvedge_sim::{Cx, Observation, bodies, reach};
 
+use super::race::{observe, race};
 use crate::registry::{Expect, Scenario, loom, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -30,21 +31,23 @@ trait Event: Send + Sync + 'static {
     fn wait(&self) -> bool;
 }
 
-fn one_waits<P: Platform, T: Event>(_: &Cx) -> Observation {
-    let event = P::Arc::new(T::new());
-    let waiter = event.clone();
-    let waiter = P::spawn(move || waiter.wait());
-    event.raise();
-    match waiter.join() {
-        true => {
-            reach("had-to-wait");
-            Observation::of("had to wait")
+fn one_waits<P: Platform, T: Event>(cx: &Cx) -> Observation {
+    let rounds = race::<P, _, _>(cx, 2, T::new, |event, me| match me {
+        0 => {
+            event.raise();
+            false
         }
-        false => {
-            reach("ready-at-once");
-            Observation::of("ready at once")
+        _ => {
+            let waited = event.wait();
+            reach(if waited {
+                "had-to-wait"
+            } else {
+                "ready-at-once"
+            });
+            waited
         }
-    }
+    });
+    observe(&rounds, |waited| format!("had to wait: {}", waited[1]))
 }
 
 struct LooksWhileLocked<P: Platform> {

@@ -5,9 +5,10 @@
 //! Only loom models that. Shuttle takes every access as sequentially consistent, and an x86
 //! machine keeps stores in order.
 
-use selvedge_core::platform::{Atomic, JoinHandle, Ordering, Platform, Shared};
+use selvedge_core::platform::{Atomic, Ordering, Platform};
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
+use super::race::{observe, race};
 use crate::registry::{Expect, Scenario, loom, native, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -36,34 +37,28 @@ fn release_acquire<P: Platform>(cx: &Cx) -> Observation {
     pass::<P>(cx, Ordering::Release, Ordering::Acquire)
 }
 
-fn pass<P: Platform>(cx: &Cx, publish: Ordering, observe: Ordering) -> Observation {
-    let mut last = (0, 0);
-    for _ in 0..cx.rounds() {
-        let shared = P::Arc::new((P::AtomicU32::new(0), P::AtomicU32::new(0)));
-        let reader = shared.clone();
-        // The reader is the thread that starts later, so that on real threads it mostly finds
-        // the flag up.
-        let reader = P::spawn(move || {
-            let (message, flag) = &*reader;
-            let seen = flag.load(observe);
-            // ORDERING: Relaxed. Seeing the flag is what orders it, or fails to.
-            let read = message.load(Ordering::Relaxed);
-            if seen == 1 {
-                reach("flag-seen");
-                if read != 42 {
-                    violation!("message-missing", "the flag is up, the message is {read}");
-                }
+fn pass<P: Platform>(cx: &Cx, publish: Ordering, observe_by: Ordering) -> Observation {
+    let fresh = || (P::AtomicU32::new(0), P::AtomicU32::new(0));
+    let rounds = race::<P, _, _>(cx, 2, fresh, move |(message, flag), me| {
+        if me == 0 {
+            // ORDERING: Relaxed. The flag's store is what publishes the message, or fails to.
+            message.store(42, Ordering::Relaxed);
+            flag.store(1, publish);
+            return (0, 0);
+        }
+        let seen = flag.load(observe_by);
+        // ORDERING: Relaxed. Seeing the flag is what orders it, or fails to.
+        let read = message.load(Ordering::Relaxed);
+        if seen == 1 {
+            reach("flag-seen");
+            if read != 42 {
+                violation!("message-missing", "the flag is up, the message is {read}");
             }
-            (seen, read)
-        });
-        let (message, flag) = &*shared;
-        // ORDERING: Relaxed. The flag's store is what publishes the message, or fails to.
-        message.store(42, Ordering::Relaxed);
-        flag.store(1, publish);
-        last = reader.join();
-    }
-    match cx.rounds() {
-        1 => Observation::of(format!("flag {}, message {}", last.0, last.1)),
-        _ => Observation::none(),
-    }
+        }
+        (seen, read)
+    });
+    observe(&rounds, |results| {
+        let (flag, message) = results[1];
+        format!("flag {flag}, message {message}")
+    })
 }

@@ -6,9 +6,10 @@
 //! stay relaxed in both variants: loom weakens a `SeqCst` access to acquire-release, and would
 //! raise a false alarm where it takes a `SeqCst` fence as what it is.
 
-use selvedge_core::platform::{Atomic, JoinHandle, Ordering, Platform, Shared};
+use selvedge_core::platform::{Atomic, Ordering, Platform};
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
+use super::race::{observe, race};
 use crate::registry::{Expect, Scenario, loom, native, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -40,27 +41,18 @@ fn fenced<P: Platform>(cx: &Cx) -> Observation {
 }
 
 fn cross<P: Platform>(cx: &Cx, between: fn()) -> Observation {
-    let mut last = (0, 0);
-    for _ in 0..cx.rounds() {
-        let flags = P::Arc::new((P::AtomicU32::new(0), P::AtomicU32::new(0)));
-        let theirs = flags.clone();
-        let other = P::spawn(move || raise_and_look::<P>(&theirs.0, &theirs.1, between));
-        let mine = raise_and_look::<P>(&flags.1, &flags.0, between);
-        last = (mine, other.join());
-        match last {
-            (0, 0) => violation!("both-read-zero", "neither saw the other's store"),
+    let fresh = || [P::AtomicU32::new(0), P::AtomicU32::new(0)];
+    let rounds = race::<P, _, _>(cx, 2, fresh, move |flags, me| {
+        // ORDERING: Relaxed, both. What lies between them is what this is about.
+        flags[me].store(1, Ordering::Relaxed);
+        between();
+        flags[1 - me].load(Ordering::Relaxed)
+    });
+    for read in &rounds {
+        match read[..] {
+            [0, 0] => violation!("both-read-zero", "neither saw the other's store"),
             _ => reach("one-saw-the-other"),
         }
     }
-    match cx.rounds() {
-        1 => Observation::of(format!("read {} and {}", last.0, last.1)),
-        _ => Observation::none(),
-    }
-}
-
-fn raise_and_look<P: Platform>(mine: &P::AtomicU32, yours: &P::AtomicU32, between: fn()) -> u32 {
-    // ORDERING: Relaxed, both. What lies between them is what this is about.
-    mine.store(1, Ordering::Relaxed);
-    between();
-    yours.load(Ordering::Relaxed)
+    observe(&rounds, |read| format!("read {read:?}"))
 }

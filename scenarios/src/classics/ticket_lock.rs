@@ -28,8 +28,9 @@ struct TicketLock<P: Platform> {
 impl<P: Platform> TicketLock<P> {
     fn wait_for(&self, ticket: u32) {
         // ORDERING: Acquire, with the release in `unlock`: what was done under the lock before
-        // is seen.
-        while self.serving.load(Ordering::Acquire) != ticket {
+        // is seen. A ticket passed over may go in too: the second holder of a doubled ticket
+        // is to break in, not to wait for ever.
+        while self.serving.load(Ordering::Acquire) < ticket {
             P::yield_now();
         }
     }

@@ -46,11 +46,11 @@ struct Planned {
 pub(super) fn check(args: &CheckArgs) -> Result<Exit, Stop> {
     let scenarios = input::select(&args.filters)?;
     let planned = plan(&scenarios, &args.engines)?;
-    let json = args.json.as_deref().map(input::output).transpose()?;
-    let junit = args.junit.as_deref().map(input::output).transpose()?;
     if args.json.is_some() && args.json == args.junit {
         return Err(Stop::usage("--json and --junit name the same file; give each its own"));
     }
+    let json = args.json.as_deref().map(input::output).transpose()?;
+    let junit = args.junit.as_deref().map(input::output).transpose()?;
     on_ctrl_c()?;
 
     let started = Instant::now();

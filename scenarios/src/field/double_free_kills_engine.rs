@@ -1,7 +1,7 @@
-//! vllm#1556 and #1930: a block was freed a second time (after a cancelled request, with beam
-//! search). The block manager raised, which was right; but it raised inside the one loop that
-//! serves everybody, the loop ended, and every other request died with it. Nothing was wrong
-//! with those.
+//! vllm#1556 and #1930: a block was freed a second time (beam search led there, for one). The
+//! block manager raised, which was right; but it raised inside the one loop that serves
+//! everybody, the loop ended, and every other request died with it. Nothing was wrong with
+//! those.
 //!
 //! One caller frees its block twice while another allocates and frees; a third comes after
 //! both. Only the first may be told of an error, and the others must be served.

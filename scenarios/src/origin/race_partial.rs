@@ -104,6 +104,7 @@ fn use_both<P: Platform>(
             if held != LAYERS.len() {
                 violation!("wrong-count", "granted, and holds {held} blocks");
             }
+            P::yield_now();
             if let Err(refused) = pool.free(agent, &blocks) {
                 violation!("free-refused", "{refused}");
             }

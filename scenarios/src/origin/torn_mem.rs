@@ -7,7 +7,7 @@
 //!
 //! Both variants use the pool that ships: two snapshots for one report bring the bug back.
 
-use selvedge_core::platform::{JoinHandle, Platform, Shared};
+use selvedge_core::platform::{Atomic, JoinHandle, Ordering, Platform, Shared};
 use selvedge_core::{BlockPool, LayerId, ModelCacheSpec};
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
@@ -26,6 +26,9 @@ pub(super) const SCENARIO: Scenario = Scenario {
 };
 
 const BLOCKS: u32 = 2;
+/// In which rounds to let the other thread in on purpose: in the only one under a checker, in
+/// few on real threads, where on a busy machine each costs a time slice.
+const YIELD_EVERY: u32 = 50;
 
 struct Report {
     used: u64,
@@ -61,27 +64,44 @@ fn read_while_another_allocates<P: Platform>(
     let spec = ModelCacheSpec::new(1, 1, 8, 16).expect("INVARIANT: no size is zero");
     let pool: BlockPool<P> = BlockPool::new(spec, BLOCKS).expect("INVARIANT: there are blocks");
     let agent = pool.agent("a").expect("INVARIANT: it has a name");
-    let pool = P::Arc::new(pool);
-    let theirs = pool.clone();
+    let shared = P::Arc::new((pool, P::AtomicBool::new(false)));
+    let theirs = shared.clone();
     let rounds = cx.rounds();
+    // A checker, with its one round, orders the threads by itself; real ones have to wait for
+    // each other, or the first is done before the second begins.
+    let meet = rounds > 1;
     let worker = P::spawn(move || {
-        for _ in 0..rounds {
-            let lease = theirs.allocate(1, LayerId(0), agent);
-            P::yield_now();
+        let (pool, begun) = &*theirs;
+        if meet {
+            // ORDERING: Relaxed. It is about time only.
+            begun.store(true, Ordering::Relaxed);
+        }
+        for round in 0..rounds {
+            let lease = pool.allocate(1, LayerId(0), agent);
+            if round % YIELD_EVERY == 0 {
+ P::yield_now();
+ }
             if let Err(refused) = lease {
                 violation!("refused", "{refused}");
             }
         }
     });
-    let mut used = 0;
-    for _ in 0..rounds {
-        let report = read(&pool);
-        used = report.used;
-        check(&report);
+    let (pool, begun) = &*shared;
+    // ORDERING: Relaxed, as above.
+    while meet && !begun.load(Ordering::Relaxed) {
         P::yield_now();
     }
+    let mut used = 0;
+    for round in 0..rounds {
+        let report = read(pool);
+        used = report.used;
+        check(&report);
+        if round % YIELD_EVERY == 0 {
+ P::yield_now();
+ }
+    }
     worker.join();
-    let last = read(&pool);
+    let last = read(pool);
     check(&last);
     if last.used != 0 {
         violation!("lost-block", "{} bytes are still used", last.used);

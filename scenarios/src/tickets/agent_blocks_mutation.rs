@@ -31,6 +31,9 @@ pub(super) const SCENARIO: Scenario = Scenario {
 const LAYERS: usize = 2;
 const TOKENS_PER_BLOCK: u32 = 4;
 const BLOCKS_AT_FIRST: u32 = 2;
+/// In which rounds to let the other thread in on purpose: in the only one under a checker, in
+/// few on real threads, where on a busy machine each costs a time slice.
+const YIELD_EVERY: u32 = 50;
 
 /// A cache of whole blocks, each with a block more or less in every layer.
 trait Cache: Send + Sync + 'static {
@@ -53,12 +56,18 @@ fn longer_and_shorter<P: Platform, T: Cache>(cx: &Cx) -> Observation {
     let other = P::spawn(move || {
         for round in 0..rounds {
             change(&*theirs, round % 2 == 0);
+            if round % YIELD_EVERY == 0 {
+ P::yield_now();
+ }
         }
     });
     let mut seen = 0;
     for round in 0..rounds {
         change(&*cache, round % 2 == 1);
         seen = check(&cache.read());
+        if round % YIELD_EVERY == 0 {
+ P::yield_now();
+ }
     }
     other.join();
     let left = check(&cache.read());

@@ -1,5 +1,6 @@
 //! I6: a block without an owner is on the free list, where nothing of its last use remains:
-//! the payload belongs to the lease's holder and is dropped before the block comes back.
+//! no layer here, and the payload belongs to the lease's holder and is dropped before the block
+//! comes back.
 
 use crate::BlockId;
 use crate::pool::error::InvariantViolation;
@@ -12,13 +13,16 @@ pub(super) fn check(state: &PoolState) -> Result<(), InvariantViolation> {
             *on_list = true;
         }
     }
-    let stray = (state.slots.iter().zip(&on_list)).position(|(s, &on)| s.owner.is_none() && !on);
-    match stray.and_then(|index| u32::try_from(index).ok()) {
-        None => Ok(()),
-        Some(index) => Err(InvariantViolation::of_block(
-            "freed_is_cleared",
-            BlockId(index),
-            "has no owner but is not free",
-        )),
+    let free = (state.slots.iter().zip(on_list).zip(0..))
+        .map(|((slot, on_list), id)| (slot, on_list, BlockId(id)))
+        .filter(|(slot, ..)| slot.owner.is_none());
+    for (slot, on_list, id) in free {
+        let what = match slot.stamp.layer() {
+            None if on_list => continue,
+            None => "has no owner but is not free",
+            Some(_) => "has no owner but a layer",
+        };
+        return Err(InvariantViolation::of_block("freed_is_cleared", id, what));
     }
+    Ok(())
 }

@@ -10,15 +10,16 @@ pub(super) fn check(state: &PoolState) -> Result<(), InvariantViolation> {
     let mut counted = vec![0u32; state.agents.len() * layers];
     for (slot, id) in state.slots.iter().zip(0..).map(|(s, id)| (s, BlockId(id))) {
         let Some(owner) = slot.owner else { continue };
-        let agent = owner.agent.index();
-        let LayerId(layer) = owner.layer;
+        let agent = owner.index();
         if state.agents.get(agent).is_none_or(|a| a.name.is_none()) {
             return Err(orphan(id, "has an owner that is not registered"));
         }
-        if layer as usize >= layers {
-            return Err(orphan(id, "is of a layer that the model has not"));
+        match slot.stamp.layer() {
+            Some(LayerId(layer)) if (layer as usize) < layers => {
+                counted[agent * layers + layer as usize] += 1;
+            }
+            _ => return Err(orphan(id, "is of a layer that the model has not")),
         }
-        counted[agent * layers + layer as usize] += 1;
     }
     for (index, agent) in state.agents.iter().enumerate() {
         let by_layer = &counted[index * layers..][..layers];

@@ -1,7 +1,8 @@
 //! Each property goes red on a state broken in just its way: a check that cannot fail proves
 //! nothing.
 
-use crate::pool::state::{Owner, PoolState};
+use crate::ids::Stamp;
+use crate::pool::state::PoolState;
 use crate::spec::LayerKind;
 use crate::{AgentId, BlockId, LayerId, ModelCacheSpec, PoolId};
 
@@ -53,12 +54,9 @@ fn ownership_sees_an_orphan_and_a_miscount() {
     breaks("ownership", |s, _| s.agents[0].name = None);
     breaks("ownership", |s, _| s.agents[0].blocks += 1);
     breaks("ownership", |s, _| s.agents[0].by_layer = vec![0, 1]);
-    breaks("ownership", |s, alice| {
-        s.slots[3].owner = Some(Owner {
-            agent: alice.place,
-            layer: LayerId(9),
-        });
-    });
+    for stamp in [Stamp::free(0), Stamp::free(0).taken(LayerId(9))] {
+        breaks("ownership", |s, _| s.slots[3].stamp = stamp);
+    }
 }
 
 #[test]
@@ -68,8 +66,14 @@ fn no_ghosts_sees_a_retired_holder_and_a_wrong_index() {
 }
 
 #[test]
-fn freed_is_cleared_sees_a_stray() {
-    breaks("freed_is_cleared", |s, _| s.slots[3].owner = None);
+fn freed_is_cleared_sees_a_stray_and_a_trace() {
+    breaks("freed_is_cleared", |s, _| {
+        s.slots[3].owner = None;
+        s.slots[3].stamp = Stamp::free(1);
+    });
+    breaks("freed_is_cleared", |s, _| {
+        s.slots[0].stamp = Stamp::free(0).taken(LayerId(0));
+    });
 }
 
 #[test]

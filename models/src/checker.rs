@@ -1,0 +1,70 @@
+//! Drives stateright and says honestly how far it came.
+//!
+//! By itself stateright reports a search that hit a limit as done, and its assertions pass on
+//! it. Here **only a search that visited every state within the model's boundary is `Bounded`;
+//! one that reached the state limit is `BudgetEnded`.** It is never `Exhausted`: every model
+//! of ours has a boundary, and states are told apart by a 64-bit fingerprint.
+
+use std::fmt::Debug;
+use std::hash::Hash;
+
+use selvedge_sim::{Failure, FailureKind, Verdict};
+use stateright::{Checker, HasDiscoveries, Model};
+
+/// What a search came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Search<A> {
+    /// The verdict; its executions are unique states.
+    pub verdict: Verdict,
+    /// Where a property does not hold: the actions that lead there.
+    pub path: Vec<A>,
+}
+
+/// Searches breadth first, so that a counterexample is a shortest one, up to `most_states`
+/// unique states. `boundary` says in words what the model leaves out.
+pub fn search<M>(model: M, boundary: &str, most_states: usize) -> Search<M::Action>
+where
+    M: Model<
+            State: Clone + Debug + Hash + PartialEq + Send + Sync,
+            Action: Clone + Debug + PartialEq + Send + Sync,
+        >
+        + Send
+        + Sync
+        + 'static,
+{
+    let checker = (model.checker())
+        .target_state_count(most_states)
+        .finish_when(HasDiscoveries::Any)
+        .spawn_bfs()
+        .join();
+    let states = checker.unique_state_count() as u64;
+    let discoveries = checker.discoveries();
+    if let Some((name, path)) = discoveries.into_iter().next() {
+        let path: Vec<M::Action> = path.into_actions();
+        let failure = Failure {
+            kind: FailureKind::Property,
+            signature: name.to_owned(),
+            detail: format!("after {} actions: {path:?}", path.len()),
+            location: String::new(),
+        };
+        return Search {
+            verdict: Verdict::Violated {
+                failure,
+                executions: states,
+            },
+            path,
+        };
+    }
+    // The limit counts generated states, unique or not, and stops at or after it.
+    let verdict = match checker.state_count() >= most_states {
+        true => Verdict::BudgetEnded { executions: states },
+        false => Verdict::Bounded {
+            bound: boundary.to_owned(),
+            executions: states,
+        },
+    };
+    Search {
+        verdict,
+        path: Vec::new(),
+    }
+}

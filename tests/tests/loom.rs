@@ -1,0 +1,26 @@
+//! The loom run (`cargo loom`): every scenario under loom with full bounds. Each shipped body
+//! must be exhausted, not just cut short well; each twin that loom can find must be found.
+#![cfg(loom)]
+
+mod common;
+
+use common::check;
+
+#[test]
+fn every_shipped_body_is_exhausted_and_every_twin_is_judged_right() {
+    let (exit, units) = check(&[
+        "--engine",
+        "loom",
+        "--require",
+        "exhausted",
+        "--budget",
+        "20m",
+    ]);
+    let wrong: Vec<_> = (units.iter())
+        .filter(|unit| unit["as_expected"] == false)
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert_eq!(exit, 0);
+    let exhausted = units.iter().filter(|unit| unit["verdict"] == "Exhausted");
+    println!("{} units under loom, {} exhausted", units.len(), exhausted.count());
+}
