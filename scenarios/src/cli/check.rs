@@ -22,7 +22,7 @@ use crate::Scenario;
 use crate::report::{self, RunReport, UnitReport, seeds};
 
 /// Executions that shuttle draws a unit in the default budget; longer budgets draw more.
-const SHUTTLE_EXECUTIONS: u64 = 1_500;
+const SHUTTLE_EXECUTIONS: u64 = 6_000;
 /// Executions on real threads, each of this many rounds.
 const NATIVE_EXECUTIONS: u64 = 50;
 const NATIVE_ROUNDS: u32 = 200;

@@ -90,8 +90,8 @@ fn two_requests<P: Platform>(cx: &Cx, admit: Admit<P>) -> Observation {
                         reach("admitted");
                         admitted += 1;
                         if round % YIELD_EVERY == 0 {
- P::yield_now();
- }
+                            P::yield_now();
+                        }
                         give_back(&server.blocks, blocks_of, &request.blocks);
                         give_back(&server.slots, slot_of, &request.slot);
                     }

@@ -79,8 +79,8 @@ fn read_while_another_allocates<P: Platform>(
         for round in 0..rounds {
             let lease = pool.allocate(1, LayerId(0), agent);
             if round % YIELD_EVERY == 0 {
- P::yield_now();
- }
+                P::yield_now();
+            }
             if let Err(refused) = lease {
                 violation!("refused", "{refused}");
             }
@@ -97,8 +97,8 @@ fn read_while_another_allocates<P: Platform>(
         used = report.used;
         check(&report);
         if round % YIELD_EVERY == 0 {
- P::yield_now();
- }
+            P::yield_now();
+        }
     }
     worker.join();
     let last = read(pool);

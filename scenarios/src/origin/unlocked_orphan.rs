@@ -57,8 +57,8 @@ fn two_want_two_of_three<P: Platform, T: Pool>(cx: &Cx) -> Observation {
                 reach("granted");
                 granted += 1;
                 if round % YIELD_EVERY == 0 {
- P::yield_now();
- }
+                    P::yield_now();
+                }
                 pool.free(thread, blocks);
             }
             granted

@@ -57,8 +57,8 @@ fn longer_and_shorter<P: Platform, T: Cache>(cx: &Cx) -> Observation {
         for round in 0..rounds {
             change(&*theirs, round % 2 == 0);
             if round % YIELD_EVERY == 0 {
- P::yield_now();
- }
+                P::yield_now();
+            }
         }
     });
     let mut seen = 0;
@@ -66,8 +66,8 @@ fn longer_and_shorter<P: Platform, T: Cache>(cx: &Cx) -> Observation {
         change(&*cache, round % 2 == 1);
         seen = check(&cache.read());
         if round % YIELD_EVERY == 0 {
- P::yield_now();
- }
+            P::yield_now();
+        }
     }
     other.join();
     let left = check(&cache.read());

@@ -50,8 +50,8 @@ fn two_want_two_of_three<P: Platform, T: Pool>(cx: &Cx) -> Observation {
                 let result = pool.with_two(thread, |ids| {
                     mark::<P>(&in_use, ids, true);
                     if round % YIELD_EVERY == 0 {
- P::yield_now();
- }
+                        P::yield_now();
+                    }
                     mark::<P>(&in_use, ids, false);
                 });
                 match result {
