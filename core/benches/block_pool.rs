@@ -13,6 +13,7 @@
 //! - `mutex_vec`: the same job without a single check: a `Mutex<Vec<u32>>` whose allocation
 //!   returns the batch as a `Vec` of its own (somebody has to hold it) and whose free puts it
 //!   back.
+//! - `mutex_vec_loop`: the same, written as most write it: popped and pushed block by block.
 //! - `mutex_vec_popn`: the floor: pops into a buffer that the caller keeps, pushes it back, and
 //!   never touches the heap. No interface that returns what it allocated can be that.
 //! - `mutex_vec_arc`: `mutex_vec` with a share of the pool taken for each batch, as a shared
@@ -82,6 +83,10 @@ fn allocate_free(size: Size, n: u32, limit: f64) {
     row.compare(size, ours, "mutex_vec", || {
         let batch = vec.allocate(n as usize).expect("the pool is empty");
         vec.free(black_box(batch));
+    });
+    row.compare(size, ours, "mutex_vec_loop", || {
+        let batch = vec.allocate_one_by_one(n as usize);
+        vec.free_one_by_one(black_box(batch.expect("the pool is empty")));
     });
     let mut buffer = Vec::with_capacity(n as usize);
     row.compare(size, ours, "mutex_vec_popn", || {
@@ -185,6 +190,27 @@ impl MutexVec {
     fn free(&self, batch: Vec<u32>) {
         let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         free.extend(batch);
+    }
+
+    #[inline]
+    fn allocate_one_by_one(&self, n: usize) -> Option<Vec<u32>> {
+        let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if free.len() < n {
+            return None;
+        }
+        let mut batch = Vec::with_capacity(n);
+        for _ in 0..n {
+            batch.push(free.pop()?);
+        }
+        Some(batch)
+    }
+
+    #[inline]
+    fn free_one_by_one(&self, batch: Vec<u32>) {
+        let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for id in batch {
+            free.push(id);
+        }
     }
 
     #[inline]

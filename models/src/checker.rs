@@ -27,8 +27,7 @@ where
     M: Model<
             State: Clone + Debug + Hash + PartialEq + Send + Sync,
             Action: Clone + Debug + PartialEq + Send + Sync,
-        >
-        + Send
+        > + Send
         + Sync
         + 'static,
 {

@@ -53,7 +53,10 @@ impl Model for PoolModel {
         let mut pool =
             PoolState::new(PoolId(1), spec, self.blocks).expect("INVARIANT: there are blocks");
         let agents: Vec<AgentId> = (0..self.agents)
-            .map(|i| pool.register(&format!("agent {i}")).expect("INVARIANT: it has a name"))
+            .map(|i| {
+                pool.register(&format!("agent {i}"))
+                    .expect("INVARIANT: it has a name")
+            })
             .collect();
         vec![World {
             pool,
@@ -90,13 +93,18 @@ impl Model for PoolModel {
     fn within_boundary(&self, world: &World) -> bool {
         let held = world.held.iter().flatten().flatten().copied();
         let freed = world.freed.iter().map(|&(_, block)| block);
-        held.chain(freed).all(|block| block.generation() < self.uses)
+        held.chain(freed)
+            .all(|block| block.generation() < self.uses)
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always("pool-invariants", |_, world: &World| world.pool.validate().is_ok()),
-            Property::always("handles-end-with-their-use", |_, world: &World| !world.broken),
+            Property::always("pool-invariants", |_, world: &World| {
+                world.pool.validate().is_ok()
+            }),
+            Property::always("handles-end-with-their-use", |_, world: &World| {
+                !world.broken
+            }),
             Property::always("users-and-pool-agree", |_, world: &World| {
                 let held: usize = world.held.iter().flatten().map(Vec::len).sum();
                 let used = world.pool.total() - world.pool.available();
@@ -141,7 +149,8 @@ impl World {
     }
 
     fn forget(&mut self, agent: usize, batch: Vec<BlockRef>) {
-        self.freed.extend(batch.into_iter().map(|block| (agent, block)));
+        self.freed
+            .extend(batch.into_iter().map(|block| (agent, block)));
         // Which was freed first makes no difference to anybody.
         self.freed.sort_unstable();
     }
@@ -162,7 +171,11 @@ mod tests {
 
     #[test]
     fn every_property_holds_in_every_state() {
-        let found = search(SMALL, "each block is handed out at most three times", 10_000_000);
+        let found = search(
+            SMALL,
+            "each block is handed out at most three times",
+            10_000_000,
+        );
         assert_eq!(found.verdict.class(), Class::Bounded, "{:?}", found.verdict);
         // Pinned: a change here means that the model explores something else than it did.
         assert_eq!(found.verdict.executions(), 61_947);
@@ -192,7 +205,9 @@ mod tests {
                 self.0.next_state(last, action)
             }
             fn properties(&self) -> Vec<Property<Self>> {
-                vec![Property::always("never-full", |_, world: &World| world.pool.available() > 0)]
+                vec![Property::always("never-full", |_, world: &World| {
+                    world.pool.available() > 0
+                })]
             }
         }
         let found = search(Wrong(SMALL), "", 10_000_000);

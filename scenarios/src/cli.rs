@@ -221,7 +221,8 @@ fn say(text: &str) -> Result<(), Stop> {
 fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let lines = text.lines().map(str::trim);
-    let relevant = lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let relevant =
+        lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
     let relevant: Vec<&str> = relevant.filter(|line| !line.is_empty()).collect();
     let joined = relevant.join("; ").replace(":; ", ": ");
     joined.strip_prefix("error: ").unwrap_or(&joined).to_owned()

@@ -2,7 +2,7 @@
 //! shuttle, each in a child process, each with an honest verdict, each failure with a seed.
 //!
 //! The way of a unit: a [`UnitSpec`](unit::UnitSpec) goes to a child ([`child`]), which runs
-//! the body under the engine ([`host`], [`engines`]) and writes records; the parent turns them
+//! the body under the [`Engine`] ([`host`]) and writes records; the parent turns them
 //! into a [`Verdict`], and a failure's decision log into a [`Seed`].
 
 mod body;

@@ -142,12 +142,10 @@ fn unpack(text: &str, payload: &str) -> Result<(String, DecisionLog), SeedError>
     };
     let (signature, log): (String, DecisionLog) =
         postcard::from_bytes(&unpacked).map_err(|_| SeedError::Damaged("it does not decode"))?;
-    if let DecisionLog::Schedule(schedule) = &log {
-        if !schedule.is_well_formed() {
-            return Err(SeedError::Damaged(
-                "its schedule names tasks that are not there",
-            ));
-        }
+    if matches!(&log, DecisionLog::Schedule(schedule) if !schedule.is_well_formed()) {
+        return Err(SeedError::Damaged(
+            "its schedule names tasks that are not there",
+        ));
     }
     Ok((signature, log))
 }

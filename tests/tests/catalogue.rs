@@ -23,7 +23,10 @@ fn every_twin_is_found_and_every_shipped_body_survives() {
                 && unit["variant"] == "as-reported"
                 && unit["signature"] == scenario.signature
         });
-        let must_kill = scenario.engines.iter().any(|plan| plan.twin == Expect::Finds);
+        let must_kill = scenario
+            .engines
+            .iter()
+            .any(|plan| plan.twin == Expect::Finds);
         assert!(kills || !must_kill, "{} killed nothing", scenario.id);
     }
 }
@@ -39,7 +42,9 @@ fn ids_revisions_and_signatures_are_fit_for_seeds() {
         assert!(!scenario.signature.is_empty() && !scenario.summary.is_empty());
         assert!(!scenario.engines.is_empty(), "{}", scenario.id);
         assert!(
-            scenario.source.contains(&format!("id: \"{}\"", scenario.id)),
+            scenario
+                .source
+                .contains(&format!("id: \"{}\"", scenario.id)),
             "{}: `source` is another file's",
             scenario.id
         );

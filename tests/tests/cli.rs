@@ -21,7 +21,11 @@ fn the_first_command_of_the_ticket_finds_its_bug_and_the_fix() {
             (Some("as-reported"), Some("loom" | "shuttle")) => {
                 assert_eq!(unit["verdict"], "Violated");
                 assert_eq!(unit["signature"], "pop-from-empty-list");
-                assert!(unit["seed"].as_str().is_some_and(|seed| seed.starts_with("sv1.")));
+                assert!(
+                    unit["seed"]
+                        .as_str()
+                        .is_some_and(|seed| seed.starts_with("sv1."))
+                );
             }
             (Some("shipped"), Some("loom")) => assert_eq!(unit["verdict"], "Exhausted"),
             (Some("shipped"), Some("native" | "shuttle")) => {
@@ -53,7 +57,10 @@ fn without_a_word_it_checks() {
 fn a_bounded_search_says_so_and_is_below_exhausted() {
     let (exit, units) = check(&[SCENARIO, "--engine", "loom:2"]);
     assert_eq!(exit, 0);
-    let shipped = units.iter().find(|unit| unit["variant"] == "shipped").unwrap();
+    let shipped = units
+        .iter()
+        .find(|unit| unit["variant"] == "shipped")
+        .unwrap();
     assert_eq!(shipped["verdict"], "Bounded");
     assert_eq!(shipped["parameters"], "loom:2");
     let (exit, _) = check(&[SCENARIO, "--engine", "loom:2", "--require", "exhausted"]);
@@ -84,8 +91,17 @@ fn the_same_seed_gives_the_same_verdicts() {
     let facts = || -> Vec<_> {
         let (_, units) = check(&["pool", "--engine", "shuttle,loom", "--seed", "7"]);
         let fact = |unit: &serde_json::Value| {
-            ["scenario", "variant", "engine", "verdict", "executions", "signature", "seed", "observations"]
-                .map(|key| unit[key].clone())
+            [
+                "scenario",
+                "variant",
+                "engine",
+                "verdict",
+                "executions",
+                "signature",
+                "seed",
+                "observations",
+            ]
+            .map(|key| unit[key].clone())
         };
         units.iter().map(fact).collect()
     };
@@ -95,7 +111,10 @@ fn the_same_seed_gives_the_same_verdicts() {
 #[test]
 fn junit_has_a_case_a_unit() {
     let dir = tempfile::tempdir().unwrap();
-    let output = run(dir.path(), &[SCENARIO, "--engine", "loom", "--junit", "out.xml"]);
+    let output = run(
+        dir.path(),
+        &[SCENARIO, "--engine", "loom", "--junit", "out.xml"],
+    );
     assert_eq!(code(&output), 0);
     let xml = fs::read_to_string(dir.path().join("out.xml")).unwrap();
     assert_eq!(xml.matches("<testcase ").count(), 2, "{xml}");
@@ -105,7 +124,10 @@ fn junit_has_a_case_a_unit() {
 #[test]
 fn wrong_input_gets_one_line_and_exit_2() {
     let cases: [(&[&str], &str); 14] = [
-        (&["pool-chek-then-act"], "did you mean 'pool-check-then-act'?"),
+        (
+            &["pool-chek-then-act"],
+            "did you mean 'pool-check-then-act'?",
+        ),
         (&["chekc"], "did you mean 'check'?"),
         (&["--engine", "lomo"], "did you mean 'loom'?"),
         (&["--engine", "loom:x"], "loom:N"),
@@ -114,11 +136,20 @@ fn wrong_input_gets_one_line_and_exit_2() {
         (&["--budget", "1ms"], "at least 100ms"),
         (&["--jobs", "0"], "1 to 1024"),
         (&["--seed", "abc"], "whole number"),
-        (&["--require", "violated"], "require sampled, bounded or exhausted"),
-        (&["--json", "no/such/dir.json"], "there is no directory no/such"),
+        (
+            &["--require", "violated"],
+            "require sampled, bounded or exhausted",
+        ),
+        (
+            &["--json", "no/such/dir.json"],
+            "there is no directory no/such",
+        ),
         (&["--json", "x", "--junit", "x"], "give each its own"),
         (&["replay"], "<SEED>"),
-        (&["list", "nothing-like-it"], "`selvedge list` shows them all"),
+        (
+            &["list", "nothing-like-it"],
+            "`selvedge list` shows them all",
+        ),
     ];
     for (args, hint) in cases {
         let dir = tempfile::tempdir().unwrap();
@@ -146,7 +177,10 @@ fn an_old_report_is_replaced_whole() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("out.json");
     fs::write(&file, "x".repeat(1 << 20)).unwrap();
-    run(dir.path(), &[SCENARIO, "--engine", "loom", "--json", "out.json"]);
+    run(
+        dir.path(),
+        &[SCENARIO, "--engine", "loom", "--json", "out.json"],
+    );
     let text = fs::read_to_string(&file).unwrap();
     assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok());
 }
@@ -191,11 +225,20 @@ fn an_interrupt_reports_what_was_done_and_exits_21() {
         .unwrap();
     std::thread::sleep(Duration::from_millis(700));
     let id = child.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    assert!(
+        Command::new("kill")
+            .args(["-INT", &id])
+            .status()
+            .unwrap()
+            .success()
+    );
     let output = child.wait_with_output().unwrap();
     assert_eq!(code(&output), 21, "{}", stderr(&output));
     assert!(stdout(&output).contains("Interrupted."));
     let json = fs::read_to_string(dir.path().join("out.json")).unwrap();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!((&json["exit"], &json["interrupted"]), (&21.into(), &true.into()));
+    assert_eq!(
+        (&json["exit"], &json["interrupted"]),
+        (&21.into(), &true.into())
+    );
 }

@@ -22,5 +22,9 @@ fn every_shipped_body_is_exhausted_and_every_twin_is_judged_right() {
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert_eq!(exit, 0);
     let exhausted = units.iter().filter(|unit| unit["verdict"] == "Exhausted");
-    println!("{} units under loom, {} exhausted", units.len(), exhausted.count());
+    println!(
+        "{} units under loom, {} exhausted",
+        units.len(),
+        exhausted.count()
+    );
 }

@@ -14,7 +14,10 @@ fn seed_of(units: &[Value], engine: &str) -> String {
     let unit = (units.iter())
         .find(|unit| unit["variant"] == "as-reported" && unit["engine"] == engine)
         .expect("the unit ran");
-    unit["seed"].as_str().expect("the twin was found").to_owned()
+    unit["seed"]
+        .as_str()
+        .expect("the twin was found")
+        .to_owned()
 }
 
 #[test]
@@ -25,7 +28,10 @@ fn a_seed_reproduces_its_failure_ten_times_of_ten() {
         let seed = seed_of(&units, engine);
         let first = run(dir.path(), &["replay", &seed]);
         assert!(stdout(&first).contains("violated: pop-from-empty-list"));
-        assert!(stdout(&first).contains("execution 1"), "at the first execution");
+        assert!(
+            stdout(&first).contains("execution 1"),
+            "at the first execution"
+        );
         for _ in 0..10 {
             let again = run(dir.path(), &["replay", &seed]);
             assert_eq!(code(&again), 10, "{}", stderr(&again));
@@ -40,7 +46,9 @@ fn every_twin_that_was_found_replays_to_its_signature() {
     let dir = tempfile::tempdir().unwrap();
     let found = units.iter().filter(|unit| unit["verdict"] == "Violated");
     for unit in found {
-        let seed = unit["seed"].as_str().unwrap_or_else(|| panic!("no seed: {unit}"));
+        let seed = unit["seed"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no seed: {unit}"));
         let replayed = run(dir.path(), &["replay", seed]);
         let signature = unit["signature"].as_str().unwrap();
         let expected = match signature {
@@ -49,7 +57,10 @@ fn every_twin_that_was_found_replays_to_its_signature() {
             _ => 10,
         };
         assert_eq!(code(&replayed), expected, "{unit}: {}", stderr(&replayed));
-        assert!(stdout(&replayed).contains(&format!("violated: {signature}")), "{unit}");
+        assert!(
+            stdout(&replayed).contains(&format!("violated: {signature}")),
+            "{unit}"
+        );
     }
 }
 
@@ -57,7 +68,11 @@ fn every_twin_that_was_found_replays_to_its_signature() {
 fn a_seed_may_stand_in_a_file() {
     let (_, units) = check(&[SCENARIO, "--engine", "shuttle"]);
     let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("it.seed"), seed_of(&units, "shuttle") + "\n").unwrap();
+    fs::write(
+        dir.path().join("it.seed"),
+        seed_of(&units, "shuttle") + "\n",
+    )
+    .unwrap();
     assert_eq!(code(&run(dir.path(), &["replay", "it.seed"])), 10);
     fs::write(dir.path().join("empty"), "").unwrap();
     let output = run(dir.path(), &["replay", "empty"]);
@@ -94,9 +109,18 @@ fn a_stale_or_damaged_seed_is_told_apart() {
         change(&mut other);
         other.to_string()
     };
-    assert!(told(&other(&|s| s.revision = "00000000".to_owned())).contains("stale: it was made for revision 00000000"));
-    assert!(told(&other(&|s| s.scenario = "gone".to_owned())).contains("stale: there is no scenario 'gone'"));
-    assert!(told(&other(&|s| s.signature = "another".to_owned())).contains("stale: it violates 'pop-from-empty-list' now"));
+    assert!(
+        told(&other(&|s| s.revision = "00000000".to_owned()))
+            .contains("stale: it was made for revision 00000000")
+    );
+    assert!(
+        told(&other(&|s| s.scenario = "gone".to_owned()))
+            .contains("stale: there is no scenario 'gone'")
+    );
+    assert!(
+        told(&other(&|s| s.signature = "another".to_owned()))
+            .contains("stale: it violates 'pop-from-empty-list' now")
+    );
     // A schedule that does not fit the code any more, under a right revision.
     let cut = other(&|s| {
         let selvedge_sim::DecisionLog::Schedule(schedule) = &mut s.log else {

@@ -13,12 +13,12 @@ fn root() -> PathBuf {
 /// Every Rust file below `dir`, with its text.
 fn sources(dir: &str) -> Vec<(PathBuf, String)> {
     fn walk(dir: &Path, found: &mut Vec<(PathBuf, String)>) {
-        for entry in fs::read_dir(dir).unwrap() {
-            let path = entry.unwrap().path();
+        for entry in fs::read_dir(dir).expect("a folder of ours") {
+            let path = entry.expect("a readable entry").path();
             if path.is_dir() {
                 walk(&path, found);
             } else if path.extension().is_some_and(|ending| ending == "rs") {
-                let text = fs::read_to_string(&path).unwrap();
+                let text = fs::read_to_string(&path).expect("source is UTF-8");
                 found.push((path, text));
             }
         }
@@ -41,20 +41,46 @@ fn one_file_of_core_names_std_sync_and_std_thread() {
 #[test]
 fn core_depends_on_no_checker() {
     let output = Command::new(env!("CARGO"))
-        .args(["tree", "-p", "selvedge-core", "-e", "normal", "--prefix", "none", "--offline"])
+        .args([
+            "tree",
+            "-p",
+            "selvedge-core",
+            "-e",
+            "normal",
+            "--prefix",
+            "none",
+            "--offline",
+        ])
         .current_dir(root())
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let tree = String::from_utf8(output.stdout).unwrap();
-    for checker in ["loom", "shuttle", "proptest", "stateright", "tokio", "selvedge-sim"] {
-        assert!(!tree.lines().any(|line| line.starts_with(checker)), "{tree}");
+    for checker in [
+        "loom",
+        "shuttle",
+        "proptest",
+        "stateright",
+        "tokio",
+        "selvedge-sim",
+    ] {
+        assert!(
+            !tree.lines().any(|line| line.starts_with(checker)),
+            "{tree}"
+        );
     }
 }
 
 #[test]
 fn no_file_is_too_long_to_read() {
-    for (path, text) in ["core", "sim", "models", "scenarios", "tests"].iter().flat_map(|d| sources(d)) {
+    for (path, text) in ["core", "sim", "models", "scenarios", "tests"]
+        .iter()
+        .flat_map(|d| sources(d))
+    {
         let lines = text.lines().count();
         assert!(lines <= 700, "{}: {lines} lines", path.display());
         assert!(
@@ -68,7 +94,10 @@ fn no_file_is_too_long_to_read() {
 #[test]
 fn every_ordering_is_explained() {
     for (path, text) in ["core/src", "sim/src"].iter().flat_map(|dir| sources(dir)) {
-        if path.ends_with("platform.rs") || path.ends_with("std.rs") || path.to_string_lossy().contains("platforms") {
+        if path.ends_with("platform.rs")
+            || path.ends_with("std.rs")
+            || path.to_string_lossy().contains("platforms")
+        {
             // These hand the caller's ordering on; the calls they make themselves are few.
             continue;
         }
@@ -79,14 +108,22 @@ fn every_ordering_is_explained() {
                 .any(|ordering| line.contains(&format!("Ordering::{ordering}")));
             let explained = (lines[number.saturating_sub(6)..=number].iter())
                 .any(|line| line.contains("ORDERING:"));
-            assert!(!uses || explained, "{}:{}: {line}", path.display(), number + 1);
+            assert!(
+                !uses || explained,
+                "{}:{}: {line}",
+                path.display(),
+                number + 1
+            );
         }
     }
 }
 
 #[test]
 fn every_expect_names_its_invariant() {
-    for (path, text) in ["core/src", "sim/src", "models/src", "scenarios/src"].iter().flat_map(|dir| sources(dir)) {
+    for (path, text) in ["core/src", "sim/src", "models/src", "scenarios/src"]
+        .iter()
+        .flat_map(|dir| sources(dir))
+    {
         let shipped = text.split("#[cfg(test)]").next().unwrap_or_default();
         let shipped = shipped.split_whitespace().collect::<Vec<_>>().join(" ");
         for (at, _) in shipped.match_indices(".expect(") {

@@ -47,7 +47,9 @@ pub(super) fn check(args: &CheckArgs) -> Result<Exit, Stop> {
     let scenarios = input::select(&args.filters)?;
     let planned = plan(&scenarios, &args.engines)?;
     if args.json.is_some() && args.json == args.junit {
-        return Err(Stop::usage("--json and --junit name the same file; give each its own"));
+        return Err(Stop::usage(
+            "--json and --junit name the same file; give each its own",
+        ));
     }
     let json = args.json.as_deref().map(input::output).transpose()?;
     let junit = args.junit.as_deref().map(input::output).transpose()?;
@@ -64,7 +66,8 @@ pub(super) fn check(args: &CheckArgs) -> Result<Exit, Stop> {
     };
 
     if let Some(file) = json {
-        report::json::write(file, &report).map_err(|e| Stop::harness("cannot write the JSON", e))?;
+        report::json::write(file, &report)
+            .map_err(|e| Stop::harness("cannot write the JSON", e))?;
     }
     if let Some(file) = junit {
         report::junit::write(file, &report)
@@ -117,9 +120,9 @@ fn run_all(
     started: Instant,
 ) -> Result<Vec<UnitReport>, Stop> {
     let children = own_children()?;
-    let jobs = args.jobs.unwrap_or_else(|| {
-        thread::available_parallelism().map_or(1, NonZeroUsize::get)
-    });
+    let jobs = args
+        .jobs
+        .unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZeroUsize::get));
     let mut order = planned.to_vec();
     order.sort_by_key(|unit| match unit.engine {
         Engine::Native => 0,
@@ -138,8 +141,12 @@ fn run_all(
                         let share = (args.budget.saturating_sub(spent))
                             .mul_f64((jobs as f64 / left as f64).min(1.0));
                         let report = match interrupted() || spent >= args.budget {
-                            true => UnitReport::not_started(unit.scenario, unit.variant, unit.engine),
-                            false => run_one(args, &children, unit, share.max(LEAST_LIMIT), &progress)?,
+                            true => {
+                                UnitReport::not_started(unit.scenario, unit.variant, unit.engine)
+                            }
+                            false => {
+                                run_one(args, &children, unit, share.max(LEAST_LIMIT), &progress)?
+                            }
                         };
                         progress.finished(&report);
                         done.lock()
@@ -237,9 +244,8 @@ fn exit_code(units: &[UnitReport], require: Class) -> Exit {
     if surprises().any(|unit| unit.verdict.class() != Class::BudgetEnded) {
         return Exit::Survived;
     }
-    let below = |unit: &UnitReport| {
-        unit.variant == Variant::Shipped && unit.verdict.class() < require
-    };
+    let below =
+        |unit: &UnitReport| unit.variant == Variant::Shipped && unit.verdict.class() < require;
     match surprises().next().is_some() || units.iter().any(below) {
         true => Exit::Budget,
         false => Exit::Ok,
@@ -280,7 +286,8 @@ impl Progress {
             false => ProgressDrawTarget::stderr(),
         };
         let bar = ProgressBar::with_draw_target(Some(total as u64), target);
-        let style = ProgressStyle::with_template("{elapsed:>4} {bar:24} {pos}/{len} units  {wide_msg}");
+        let style =
+            ProgressStyle::with_template("{elapsed:>4} {bar:24} {pos}/{len} units  {wide_msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.enable_steady_tick(Duration::from_millis(200));
         Progress { bar, total, plain }
@@ -291,7 +298,8 @@ impl Progress {
     }
 
     fn executions(&self, unit: &Planned, executions: u64) {
-        self.bar.set_message(format!("{}: {executions} executions", describe(unit)));
+        self.bar
+            .set_message(format!("{}: {executions} executions", describe(unit)));
     }
 
     fn finished(&self, unit: &UnitReport) {

@@ -11,7 +11,14 @@ use crate::{Scenario, registry};
 
 pub(super) fn engine(text: &str) -> Result<Engine, String> {
     text.parse().map_err(|error| {
-        let known = ["native", "loom", "shuttle", "shuttle:random", "shuttle:pct", "shuttle:urw"];
+        let known = [
+            "native",
+            "loom",
+            "shuttle",
+            "shuttle:random",
+            "shuttle:pct",
+            "shuttle:urw",
+        ];
         match near(text, known) {
             Some(near) => format!("{error}; did you mean '{near}'?"),
             None => format!("{error}"),
@@ -41,7 +48,9 @@ pub(super) fn jobs(text: &str) -> Result<usize, String> {
 pub(super) fn required(text: &str) -> Result<Class, String> {
     match text.parse()? {
         class @ (Class::Sampled | Class::Bounded | Class::Exhausted) => Ok(class),
-        class => Err(format!("{class} is no pass; require sampled, bounded or exhausted")),
+        class => Err(format!(
+            "{class} is no pass; require sampled, bounded or exhausted"
+        )),
     }
 }
 
@@ -97,7 +106,10 @@ fn near<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a 
 /// path. What the file held stays until the report replaces it.
 pub(super) fn output(path: &Path) -> Result<File, Stop> {
     if path.is_dir() {
-        return Err(Stop::usage(format!("{} is a directory; name a file", path.display())));
+        return Err(Stop::usage(format!(
+            "{} is a directory; name a file",
+            path.display()
+        )));
     }
     OpenOptions::new()
         .create(true)
@@ -121,7 +133,11 @@ mod tests {
 
     #[test]
     fn nonsense_gets_a_near_word() {
-        assert!(engine("lomo").unwrap_err().ends_with("did you mean 'loom'?"));
+        assert!(
+            engine("lomo")
+                .unwrap_err()
+                .ends_with("did you mean 'loom'?")
+        );
         assert!(no_such_scenario("pool-chek-then-act").contains("'pool-check-then-act'"));
         assert!(no_such_scenario("lsit").contains("'list'"));
         assert!(no_such_scenario("zzzz").contains("`selvedge list`"));

@@ -21,7 +21,10 @@ const NATIVE_ROUNDS: u32 = 200;
 pub(super) fn replay(args: &ReplayArgs) -> Result<Exit, Stop> {
     let seed = find(&args.seed)?;
     let scenario = registry::find(&seed.scenario).ok_or_else(|| {
-        Stop::usage(format!("the seed is stale: {}", input::no_such_scenario(&seed.scenario)))
+        Stop::usage(format!(
+            "the seed is stale: {}",
+            input::no_such_scenario(&seed.scenario)
+        ))
     })?;
     let revision = scenario.revision();
     if seed.revision != revision {

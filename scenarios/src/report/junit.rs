@@ -17,7 +17,9 @@ pub fn write(mut file: File, report: &RunReport) -> io::Result<()> {
     let mut junit = Report::new("selvedge");
     junit.set_time(report.took);
     for of_scenario in report.units.chunk_by(|a, b| a.scenario.id == b.scenario.id) {
-        let Some(first) = of_scenario.first() else { continue };
+        let Some(first) = of_scenario.first() else {
+            continue;
+        };
         let mut suite = TestSuite::new(first.scenario.id);
         suite.add_test_cases(of_scenario.iter().map(case));
         junit.add_test_suite(suite);

@@ -24,7 +24,10 @@ pub fn path_of(short_name: &str) -> Option<PathBuf> {
 #[must_use]
 pub fn keep(report: &RunReport) -> Vec<String> {
     let seeds = report.units.iter().filter_map(|unit| unit.seed.as_ref());
-    seeds.filter_map(|seed| keep_one(seed).err()).take(1).collect()
+    seeds
+        .filter_map(|seed| keep_one(seed).err())
+        .take(1)
+        .collect()
 }
 
 fn keep_one(seed: &str) -> Result<(), String> {
@@ -36,13 +39,17 @@ fn keep_one(seed: &str) -> Result<(), String> {
         fs::write(&path, format!("{seed}\n"))
     };
     write().map_err(|error| {
-        format!("the seeds' short names will not work: cannot write {}: {error}", path.display())
+        format!(
+            "the seeds' short names will not work: cannot write {}: {error}",
+            path.display()
+        )
     })
 }
 
 /// Inside the build directory of the project we are in, else among temporary files.
 fn directory() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
     match target.is_dir() {
         true => target.join("selvedge-seeds"),
         false => std::env::temp_dir().join("selvedge-seeds"),

@@ -37,7 +37,14 @@ pub fn new(header: &[&str]) -> Table {
 /// The whole report as text.
 #[must_use]
 pub fn render(report: &RunReport) -> String {
-    let mut table = new(&["scenario", "ticket", "engine", "as reported", "shipped", "time"]);
+    let mut table = new(&[
+        "scenario",
+        "ticket",
+        "engine",
+        "as reported",
+        "shipped",
+        "time",
+    ]);
     let mut last = "";
     for row in rows(&report.units) {
         table.add_row(render_row(row, last));
@@ -136,12 +143,17 @@ fn surprises(report: &RunReport) -> String {
 
 fn seeds(report: &RunReport) -> String {
     let as_expected = report.units.iter().filter(|unit| unit.surprise.is_none());
-    let found: Vec<&str> = as_expected.filter_map(|unit| unit.seed.as_deref()).collect();
+    let found: Vec<&str> = as_expected
+        .filter_map(|unit| unit.seed.as_deref())
+        .collect();
     match found.len() {
         0 => String::new(),
         1..=MOST_SEEDS_PRINTED => {
             let lines = found.iter().map(|seed| format!("selvedge replay {seed}\n"));
-            format!("See a twin fail again, here or on any other machine:\n{}", lines.collect::<String>())
+            format!(
+                "See a twin fail again, here or on any other machine:\n{}",
+                lines.collect::<String>()
+            )
         }
         _ => "See a twin fail again: `selvedge replay` and the name in brackets; \
               --json has the seeds whole, for other machines.\n"

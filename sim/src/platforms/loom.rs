@@ -1,8 +1,4 @@
 //! [`LoomPlatform`]: loom's primitives, which model C11-like weak memory.
-//!
-//! What loom does not model, and what happens here instead: a timed wait never times out; a
-//! `SeqCst` access counts as acquire-release (use fences); loads are never reordered after
-//! stores that follow them; at most five threads with the main one.
 
 use std::time::Duration;
 
@@ -15,7 +11,11 @@ use selvedge_core::platform::{self, Ordering, Platform};
 
 use super::Cell;
 
-/// Runs code under loom: see the [module](self). Use it inside a loom model only.
+/// Runs code under loom. Use it inside a loom model only.
+///
+/// What loom does not model, and what happens here instead: a timed wait never times out; a
+/// `SeqCst` access counts as acquire-release (use fences); loads are never reordered after
+/// stores that follow them; at most five threads with the main one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LoomPlatform;
 

@@ -1,8 +1,5 @@
 //! [`ShuttlePlatform`]: shuttle's primitives, sequentially consistent, scheduled by whichever
 //! scheduler drives the run.
-//!
-//! Every atomic access counts as `SeqCst` whatever it says, so no weak-memory bug shows here;
-//! that is loom's part. A timed wait is a *choice*: shuttle's own never fires, ours may.
 
 use std::collections::VecDeque;
 use std::sync::PoisonError;
@@ -17,7 +14,10 @@ use shuttle::sync::atomic::{
 use shuttle::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use shuttle::thread;
 
-/// Runs code under shuttle: see the [module](self). Use it inside a shuttle run only.
+/// Runs code under shuttle. Use it inside a shuttle run only.
+///
+/// Every atomic access counts as `SeqCst` whatever it says, so no weak-memory bug shows here;
+/// that is loom's part. A timed wait is a *choice*: shuttle's own never fires, ours may.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ShuttlePlatform;
 

@@ -7,34 +7,36 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 /// The program, with no terminal and none of our settings.
-pub fn selvedge() -> Command {
+pub(crate) fn selvedge() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_selvedge-under-test"));
-    command.env_remove("NO_COLOR").env_remove("CARGO_TARGET_DIR");
+    command
+        .env_remove("NO_COLOR")
+        .env_remove("CARGO_TARGET_DIR");
     command
 }
 
 /// Runs it with these arguments in a directory of its own.
-pub fn run(dir: &Path, args: &[&str]) -> Output {
+pub(crate) fn run(dir: &Path, args: &[&str]) -> Output {
     (selvedge().args(args).current_dir(dir).output()).expect("the program starts")
 }
 
 /// The exit code; a death by signal is none.
 #[track_caller]
-pub fn code(output: &Output) -> i32 {
+pub(crate) fn code(output: &Output) -> i32 {
     output.status.code().expect("the program ends by itself")
 }
 
-pub fn stdout(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).expect("output is UTF-8")
 }
 
-pub fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).expect("output is UTF-8")
 }
 
 /// Runs `check` with these arguments and returns its exit code and the JSON's units.
 #[track_caller]
-pub fn check(args: &[&str]) -> (i32, Vec<Value>) {
+pub(crate) fn check(args: &[&str]) -> (i32, Vec<Value>) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let mut all = vec!["check", "--json", "out.json"];
     all.extend(args);
@@ -43,7 +45,11 @@ pub fn check(args: &[&str]) -> (i32, Vec<Value>) {
         .unwrap_or_else(|error| panic!("{error}: {}", stderr(&output)));
     let json: Value = serde_json::from_str(&text).expect("the report is JSON");
     assert_eq!(json["schema"], 1);
-    assert_eq!(json["exit"], code(&output), "the report and the program agree");
+    assert_eq!(
+        json["exit"],
+        code(&output),
+        "the report and the program agree"
+    );
     let units = json["units"].as_array().expect("units are a list").clone();
     (code(&output), units)
 }
