@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn messages_of_the_engines_are_told_apart() {
-        let kind = |message| classify(message).map(|(kind, signature)| (kind, signature));
+        let kind = classify;
         let (deadlock, live, property) = (
             FailureKind::Deadlock,
             FailureKind::Liveness,
