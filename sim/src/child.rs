@@ -16,8 +16,9 @@ use crate::{Engine, Seed, Verdict};
 /// [`Children::run`] must answer to it by calling [`serve`].
 pub const UNIT_COMMAND: &str = "unit";
 
-/// A child ends itself at its limit; one that has not by this much later is killed.
-const GRACE: Duration = Duration::from_secs(8);
+/// A child ends itself at its limit, or when it finds an execution stuck; one that has not by
+/// this much after its limit is killed.
+const GRACE: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(4);
 
 /// What to run in a child.

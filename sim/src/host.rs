@@ -22,10 +22,9 @@ use crate::{Bodies, DecisionLog, Failure, FailureKind, engines};
 
 /// How often the child writes how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
-/// An execution that takes longer than this is stuck: they take milliseconds.
-const STUCK_AFTER: Duration = Duration::from_secs(5);
-/// At the time limit, an execution this old is stuck rather than cut short.
-const STUCK_AT_LIMIT: Duration = Duration::from_millis(1_500);
+/// An execution that takes longer than this is stuck: they take milliseconds. A busy machine
+/// must not make one of a slow one, so it is long, and the time limit does not shorten it.
+const STUCK_AFTER: Duration = Duration::from_secs(10);
 /// The child keeps no more different observations than this.
 const MOST_OBSERVATIONS: usize = 10_000;
 /// Enough for bodies that format messages, in debug builds too.
@@ -148,8 +147,7 @@ pub fn run(spec: &UnitSpec, bodies: &Bodies) -> io::Result<()> {
             records.write(&Record::Progress { executions })?;
         }
         let still = seen.1.elapsed();
-        let past_limit = host.started.elapsed() > host.limit;
-        if still > STUCK_AFTER || (past_limit && still > STUCK_AT_LIMIT) {
+        if still > STUCK_AFTER {
             break stuck(&host, still);
         }
     };

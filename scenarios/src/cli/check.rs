@@ -1,14 +1,15 @@
 //! `selvedge check`: plans units, runs them in children, reports.
 //!
-//! The budget is shared as the run goes on: each unit may take its part of what is left, and
-//! what quick units leave over goes to the slow ones, which therefore run last.
+//! The budget is shared as the run goes on: each unit may take its part of what is left. One
+//! that needed more is run again at the end, with what the quick ones left over, so that on a
+//! busy machine a unit is cut short only when the whole budget is used up.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, IsTerminal};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,8 @@ const SHUTTLE_EXECUTIONS: u64 = 6_000;
 const NATIVE_EXECUTIONS: u64 = 50;
 const NATIVE_ROUNDS: u32 = 200;
 const DEFAULT_BUDGET: Duration = Duration::from_secs(60);
+/// A unit that was cut short is run again at most so often, each time with a larger share.
+const MOST_TRIES: u32 = 3;
 /// No unit gets less: starting a child takes some of it.
 const LEAST_LIMIT: Duration = Duration::from_millis(500);
 
@@ -41,6 +44,8 @@ struct Planned {
     scenario: &'static Scenario,
     variant: Variant,
     engine: Engine,
+    /// How often it was run and cut short before.
+    tries: u32,
 }
 
 pub(super) fn check(args: &CheckArgs) -> Result<Exit, Stop> {
@@ -98,6 +103,7 @@ fn plan(scenarios: &[&'static Scenario], engines: &[Engine]) -> Result<Vec<Plann
                         scenario,
                         variant,
                         engine,
+                        tries: 0,
                     });
                 }
             }
@@ -131,27 +137,31 @@ fn run_all(
     });
     let queue = Mutex::new(VecDeque::from(order));
     let progress = Progress::new(planned.len());
-    let done = Mutex::new(Vec::new());
+    let done = Mutex::new(BTreeMap::new());
     thread::scope(|scope| {
         let workers: Vec<_> = (0..jobs.min(planned.len()))
             .map(|_| {
                 scope.spawn(|| {
                     while let Some((unit, left)) = next(&queue) {
-                        let spent = started.elapsed();
-                        let share = (args.budget.saturating_sub(spent))
-                            .mul_f64((jobs as f64 / left as f64).min(1.0));
-                        let report = match interrupted() || spent >= args.budget {
-                            true => {
-                                UnitReport::not_started(unit.scenario, unit.variant, unit.engine)
-                            }
-                            false => {
-                                run_one(args, &children, unit, share.max(LEAST_LIMIT), &progress)?
-                            }
-                        };
-                        progress.finished(&report);
-                        done.lock()
-                            .unwrap_or_else(PoisonError::into_inner)
-                            .push((unit.place, report));
+                        let left_over = args.budget.saturating_sub(started.elapsed());
+                        if interrupted() || left_over.is_zero() {
+                            progress.skip();
+                            continue;
+                        }
+                        let share = left_over.mul_f64((jobs as f64 / left as f64).min(1.0));
+                        let report =
+                            run_one(args, &children, unit, share.max(LEAST_LIMIT), &progress)?;
+                        let cut = report.verdict.class() == Class::BudgetEnded;
+                        let again =
+                            cut && unit.tries < MOST_TRIES && started.elapsed() < args.budget;
+                        if again && !interrupted() {
+                            let tries = unit.tries + 1;
+                            lock(&queue).push_back(Planned { tries, ..unit });
+                        } else {
+                            progress.finished(&report);
+                        }
+                        // The last try of a unit is the one that counts.
+                        lock(&done).insert(unit.place, report);
                     }
                     Ok::<(), io::Error>(())
                 })
@@ -168,13 +178,20 @@ fn run_all(
     .map_err(|error: io::Error| Stop::harness("cannot run a unit", error))?;
     progress.clear();
     let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    done.sort_by_key(|(place, _)| *place);
-    Ok(done.into_iter().map(|(_, report)| report).collect())
+    let report_of = |unit: &Planned| {
+        (done.remove(&unit.place))
+            .unwrap_or_else(|| UnitReport::not_started(unit.scenario, unit.variant, unit.engine))
+    };
+    Ok(planned.iter().map(report_of).collect())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The next unit, and how many are left with it.
 fn next(queue: &Mutex<VecDeque<Planned>>) -> Option<(Planned, usize)> {
-    let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut queue = lock(queue);
     let left = queue.len();
     queue.pop_front().map(|unit| (unit, left))
 }
@@ -300,6 +317,11 @@ impl Progress {
     fn executions(&self, unit: &Planned, executions: u64) {
         self.bar
             .set_message(format!("{}: {executions} executions", describe(unit)));
+    }
+
+    /// A unit that there was no time for.
+    fn skip(&self) {
+        self.bar.inc(1);
     }
 
     fn finished(&self, unit: &UnitReport) {
