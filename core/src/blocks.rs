@@ -47,6 +47,12 @@ pub enum AgentBlocksError {
         /// The block.
         block: BlockRef,
     },
+    /// A filled block is of a layer that the given model has not: it is another model's.
+    #[error("{block} is of {}, which the model has not", block.layer())]
+    UnknownLayer {
+        /// The block.
+        block: BlockRef,
+    },
     /// There are tokens but no blocks.
     #[error("{tokens} tokens but no blocks")]
     NoBlocks {
@@ -209,6 +215,9 @@ impl<'p, D, P: Platform> AgentBlocks<'p, D, P> {
         if let Some(&block) = leased.iter().find(|b| filled.binary_search(b).is_err()) {
             return Err(AgentBlocksError::NotFilled { block });
         }
+        if let Some(&block) = filled.iter().find(|b| spec.layer_kind(b.layer()).is_none()) {
+            return Err(AgentBlocksError::UnknownLayer { block });
+        }
         if filled.is_empty() && total > 0 {
             return Err(AgentBlocksError::NoBlocks { tokens: total });
         }
@@ -221,7 +230,7 @@ impl<'p, D, P: Platform> AgentBlocks<'p, D, P> {
                 _ => total,
             };
             let holds_it = (u64::from(least)..=u64::from(total)).contains(&held);
-            if !blocks.is_empty() && !holds_it {
+            if !holds_it {
                 return Err(AgentBlocksError::TokenSum {
                     layer,
                     held,
@@ -281,9 +290,10 @@ impl<'p, D, P: Platform> AgentBlocks<'p, D, P> {
         pairs.take_while(|(cached, asked)| cached == asked).count()
     }
 
-    /// Takes it apart again. Drop the blocks (the payloads) before the lease.
-    pub fn into_parts(self) -> (Vec<KvBlock<D>>, BlockLease<'p, P>) {
-        (self.layers.into_iter().flatten().collect(), self.lease)
+    /// Takes it apart again. The lease comes first, because `let (lease, blocks) = ...` drops
+    /// its last part first: the payloads go before their blocks can be handed out again.
+    pub fn into_parts(self) -> (BlockLease<'p, P>, Vec<KvBlock<D>>) {
+        (self.lease, self.layers.into_iter().flatten().collect())
     }
 }
 
@@ -297,8 +307,7 @@ impl<D, P: Platform> fmt::Debug for AgentBlocks<'_, D, P> {
     }
 }
 
-/// A block of a layer the model has not is put under the last: `validate` finds it out there,
-/// because no pool leases such a block.
+/// A block of a layer the model has not is put under the last, for `validate` to refuse.
 fn by_layer<D>(spec: &ModelCacheSpec, filled: Vec<KvBlock<D>>) -> Vec<Vec<KvBlock<D>>> {
     let mut layers: Vec<Vec<KvBlock<D>>> = Vec::new();
     layers.resize_with(spec.n_layers() as usize, Vec::new);
@@ -395,6 +404,54 @@ mod tests {
         };
         assert_eq!(make(4), Ok(()));
         assert!(matches!(make(3), Err(AgentBlocksError::TokenSum { .. })));
+    }
+
+    #[test]
+    fn no_layer_may_be_missing_or_another_models() {
+        let (spec, pool) = setup();
+        let agent = pool.agent("a").unwrap();
+        let fill = |lease: &BlockLease<'_>| -> Vec<_> {
+            let blocks = lease.blocks().iter();
+            blocks
+                .map(|&b| KvBlock::new(&spec, b, 2, ()).unwrap())
+                .collect()
+        };
+        let first_only = pool.allocate(1, LayerId(0), agent).unwrap();
+        let filled = fill(&first_only);
+        let missing = AgentBlocks::new(&spec, first_only, filled, vec![1, 2]).unwrap_err();
+        let second = LayerId(1);
+        assert!(
+            matches!(missing, AgentBlocksError::TokenSum { layer, held: 0, .. } if layer == second)
+        );
+
+        let one_layer = ModelCacheSpec::new(1, 1, 8, 4).unwrap();
+        let lease = pool.allocate(1, second, agent).unwrap();
+        let filled = fill(&lease);
+        let foreign = AgentBlocks::new(&one_layer, lease, filled, vec![1, 2]).unwrap_err();
+        assert!(matches!(foreign, AgentBlocksError::UnknownLayer { .. }));
+    }
+
+    #[test]
+    fn taken_apart_the_payload_goes_before_its_block() {
+        struct Payload<'a>(&'a BlockPool, &'a core::cell::Cell<u32>);
+        impl Drop for Payload<'_> {
+            fn drop(&mut self) {
+                self.1.set(self.0.snapshot().used);
+            }
+        }
+        let spec = ModelCacheSpec::new(1, 1, 8, 4).unwrap();
+        let pool = BlockPool::new(spec.clone(), 8).unwrap();
+        let agent = pool.agent("a").unwrap();
+        let used_at_drop = core::cell::Cell::new(0);
+        let lease = pool.allocate(1, LayerId(0), agent).unwrap();
+        let payload = Payload(&pool, &used_at_drop);
+        let filled = KvBlock::new(&spec, lease.blocks()[0], 1, payload).unwrap();
+        let cache = AgentBlocks::new(&spec, lease, vec![filled], vec![1]).unwrap();
+        {
+            let (_lease, _blocks) = cache.into_parts();
+        }
+        assert_eq!(used_at_drop.get(), 1, "the block was still the agent's");
+        assert_eq!(pool.snapshot().used, 0);
     }
 
     #[test]

@@ -169,7 +169,7 @@ impl<P: Platform> BlockPool<P> {
     }
 
     /// Frees everything the agent holds, under whatever lease, and returns how many blocks
-    /// that was; 0 for an agent that is not registered. Leases left behind by it are empty.
+    /// that was; 0 for an agent that is not registered. Leases left behind give nothing back.
     pub fn free_agent(&self, agent: AgentId) -> u32 {
         self.state.lock().free_agent(agent)
     }

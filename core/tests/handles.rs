@@ -1,8 +1,9 @@
-//! Handles that are not what they seem: another pool's agents, and blocks put together of parts
+//! Handles and promises that are not what they seem: another pool's agents, blocks put together of parts
 //! that no handle has. Each is refused by every call, and leaves the pool as it was.
 #![allow(clippy::unwrap_used, reason = "all of this file is tests")]
 
 use selvedge_core::pool::{AgentError, AllocateError, ExchangeError, FreeError};
+use selvedge_core::spec::LayerKind;
 use selvedge_core::{AgentId, BlockPool, BlockRef, LayerId, ModelCacheSpec, PoolId, PoolState};
 
 const LAYER: LayerId = LayerId(0);
@@ -125,4 +126,37 @@ fn release_takes_a_block_that_comes_twice_once() {
     let held = pool.allocate(2, LAYER, alice).unwrap();
     pool.release(alice, &[held[0], held[0], held[1], held[0]]);
     assert_eq!((pool.available(), pool.validate()), (4, Ok(())));
+}
+
+#[test]
+fn a_reservation_never_grows_and_says_so() {
+    let spec = ModelCacheSpec::new(1, 1, 8, 16).unwrap();
+    let pool: BlockPool = BlockPool::new(spec, 8).unwrap();
+    let agent = pool.agent("a").unwrap();
+    let mut promised = pool.reserve(2, agent).unwrap();
+    let others = pool.reserve(3, agent).unwrap();
+    assert_eq!(
+        promised.allocate(3, LayerId(0)).unwrap_err(),
+        AllocateError::ExceedsReservation {
+            requested: 3,
+            left: 2
+        }
+    );
+    let lease = promised.allocate(2, LayerId(0)).unwrap();
+    assert_eq!((promised.left(), pool.snapshot().reserved), (0, 3));
+    drop((lease, others));
+    assert_eq!(pool.snapshot().available, 8);
+}
+
+#[test]
+fn a_batch_counts_a_sliding_layer_by_its_window() {
+    let kinds = vec![LayerKind::Global, LayerKind::SlidingWindow];
+    let spec = ModelCacheSpec::new(2, 1, 8, 4)
+        .and_then(|spec| spec.with_layers(kinds, Some(4)))
+        .unwrap();
+    let pool: BlockPool = BlockPool::new(spec, 10).unwrap();
+    // 32 tokens: eight blocks of the first layer, one of the second.
+    assert_eq!(pool.max_batch_size(32), 1);
+    assert_eq!(pool.max_batch_size(4), 5);
+    assert_eq!(pool.max_batch_size(40), 0);
 }

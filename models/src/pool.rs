@@ -1,4 +1,4 @@
-//! The block pool as a model: agents allocate, free, free twice, swap and reserve in every
+//! The block pool as a model: agents allocate, free, free twice and swap in every
 //! order, on the very [`PoolState`] that ships. Every property of its `validate` must hold in
 //! every state, and no handle that was freed may ever work again.
 

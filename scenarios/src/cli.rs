@@ -23,7 +23,6 @@ use crate::registry;
     name = "selvedge",
     version,
     args_conflicts_with_subcommands = true,
-    disable_help_subcommand = true,
     after_help = EXIT_CODES
 )]
 struct Cli {
@@ -70,7 +69,7 @@ struct CheckArgs {
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = input::budget)]
     budget: std::time::Duration,
     /// What every random choice is drawn from
-    #[arg(long, value_name = "N", default_value = "1", value_parser = input::number)]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = input::number, allow_hyphen_values = true)]
     seed: u64,
     /// Units at a time; as many as there are processors if not given
     #[arg(long, value_name = "N", value_parser = input::jobs)]
@@ -197,6 +196,7 @@ fn serve(spec_file: &std::path::Path) -> Result<Exit, Stop> {
         .map_err(|error| Stop::usage(format!("{}: {error}", spec_file.display())))?;
     let scenario = registry::find(&spec.scenario)
         .ok_or_else(|| Stop::usage(format!("there is no scenario '{}'", spec.scenario)))?;
+    child::end_with_parent();
     host::run(&spec, scenario.bodies(spec.variant))
         .map_err(|error| Stop::harness("cannot write the records", error))?;
     Ok(Exit::Ok)
@@ -204,7 +204,14 @@ fn serve(spec_file: &std::path::Path) -> Result<Exit, Stop> {
 
 fn complain(message: &str) {
     // Where standard error is closed there is nobody to tell.
-    let _ = writeln!(io::stderr(), "selvedge: {message}");
+    // What users typed, or seeds hold, must neither break the line nor steer the terminal.
+    let line: String = (message.chars())
+        .flat_map(|c| match c.is_control() {
+            true => c.escape_default().collect::<Vec<_>>(),
+            false => vec![c],
+        })
+        .collect();
+    let _ = writeln!(io::stderr(), "selvedge: {line}");
 }
 
 /// Prints to standard output. A reader that went away (`| head`) is no error.

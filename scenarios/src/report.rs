@@ -7,7 +7,7 @@ pub mod table;
 
 use std::time::Duration;
 
-use selvedge_sim::{Engine, Variant, Verdict};
+use selvedge_sim::{Class, Engine, Variant, Verdict};
 
 use crate::Scenario;
 use crate::cli::Exit;
@@ -25,6 +25,8 @@ pub struct UnitReport {
     pub verdict: Verdict,
     /// Why that is not what was expected, if it is not.
     pub surprise: Option<String>,
+    /// Whether the verdict is below the class that was required.
+    pub below_required: bool,
     /// Whether there was time to start it at all.
     pub started: bool,
     /// Every probe reached.
@@ -38,20 +40,54 @@ pub struct UnitReport {
 }
 
 impl UnitReport {
-    /// A unit that the budget had no time for.
+    /// A unit that did not run, and why.
     #[must_use]
-    pub fn not_started(scenario: &'static Scenario, variant: Variant, engine: Engine) -> Self {
+    pub fn not_started(
+        scenario: &'static Scenario,
+        variant: Variant,
+        engine: Engine,
+        why: &str,
+    ) -> Self {
         UnitReport {
             scenario,
             variant,
             engine,
             verdict: Verdict::BudgetEnded { executions: 0 },
-            surprise: Some("not started: time ran out".to_owned()),
+            surprise: Some(why.to_owned()),
+            below_required: false,
             started: false,
             reached: Vec::new(),
             observations: Vec::new(),
             seed: None,
             took: Duration::ZERO,
+        }
+    }
+
+    /// A unit that could not be run.
+    #[must_use]
+    pub fn failed(
+        scenario: &'static Scenario,
+        variant: Variant,
+        engine: Engine,
+        error: &std::io::Error,
+    ) -> Self {
+        let what = format!("the child could not be run: {error}");
+        UnitReport {
+            verdict: Verdict::EngineError {
+                what: what.clone(),
+                executions: 0,
+            },
+            started: true,
+            ..UnitReport::not_started(scenario, variant, engine, &what)
+        }
+    }
+
+    /// Holds the unit to a class: a shipped body's verdict below it is not as expected.
+    pub fn require(&mut self, class: Class) {
+        let got = self.verdict.class();
+        if self.variant == Variant::Shipped && self.surprise.is_none() && got < class {
+            self.below_required = true;
+            self.surprise = Some(format!("{got} is below the required {class}"));
         }
     }
 }

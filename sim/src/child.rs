@@ -57,7 +57,7 @@ impl Outcome {
     pub fn verdict(&self, engine: Engine) -> Verdict {
         let executions = self.executions;
         match &self.end {
-            Some(End::Complete) => engine.verdict_when_complete(executions),
+            Some(End::Complete { drawn }) => engine.verdict_when_complete(executions, drawn),
             Some(End::Violated { failure, .. }) => Verdict::Violated {
                 failure: failure.clone(),
                 executions,
@@ -129,7 +129,7 @@ impl Children {
             }
             // ORDERING: Relaxed. A flag that is looked at again soon.
             let stop = interrupted.load(Ordering::Relaxed);
-            if stop || started.elapsed() > request.limit + GRACE {
+            if stop || started.elapsed() > request.limit.saturating_add(GRACE) {
                 child.kill()?;
                 child.wait()?;
                 break None;
@@ -149,7 +149,7 @@ impl Children {
                     what: "the child did not end at its time limit and was killed".to_owned(),
                 }),
                 // Ctrl-C reaches the children of a terminal before it reaches us.
-                Some(status) if was_interrupted(status) => None,
+                Some(status) if was_signalled(status) && soon(interrupted) => None,
                 Some(status) => Some(End::Failed {
                     what: died(status, &errors),
                 }),
@@ -167,7 +167,8 @@ impl Children {
         command
             .arg(UNIT_COMMAND)
             .arg(spec_file)
-            .stdin(Stdio::null())
+            // Never written to: it ends when this process does, and the child with it.
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(File::create(errors)?);
         // What steers loom and shuttle must come from us alone.
@@ -204,7 +205,7 @@ impl Children {
                     task: Task::Capture {
                         execution: outcome.executions,
                     },
-                    limit: request.limit * 4,
+                    limit: request.limit.saturating_mul(4),
                     ..request.clone()
                 };
                 match self.run(&again, interrupted, |_| ())?.end {
@@ -227,6 +228,19 @@ impl Children {
             log,
         }))
     }
+}
+
+/// Ends this process as soon as its parent is gone: call it in a child.
+///
+/// The parent holds the other end of standard input and writes nothing, so reading it returns
+/// when the parent has ended, however that came about.
+pub fn end_with_parent() {
+    thread::spawn(|| {
+        let mut rest = Vec::new();
+        // Whether it ends or fails, there is no parent to work for.
+        let _ = io::Read::read_to_end(&mut io::stdin(), &mut rest);
+        std::process::exit(0);
+    });
 }
 
 /// Reads a child's spec from the file named on its command line.
@@ -277,8 +291,20 @@ fn died(status: ExitStatus, errors: &Path) -> String {
     }
 }
 
+/// Whether the flag is up, or comes up in a moment.
+fn soon(flag: &AtomicBool) -> bool {
+    for _ in 0..25 {
+        // ORDERING: Relaxed. A flag that is looked at again soon.
+        if flag.load(Ordering::Relaxed) {
+            return true;
+        }
+        thread::sleep(POLL);
+    }
+    false
+}
+
 #[cfg(unix)]
-fn was_interrupted(status: ExitStatus) -> bool {
+fn was_signalled(status: ExitStatus) -> bool {
     use std::os::unix::process::ExitStatusExt;
     const SIGINT: i32 = 2;
     const SIGTERM: i32 = 15;
@@ -286,6 +312,6 @@ fn was_interrupted(status: ExitStatus) -> bool {
 }
 
 #[cfg(not(unix))]
-fn was_interrupted(_: ExitStatus) -> bool {
+fn was_signalled(_: ExitStatus) -> bool {
     false
 }

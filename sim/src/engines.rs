@@ -62,6 +62,18 @@ pub enum Strategy {
     Urw,
 }
 
+impl Strategy {
+    /// Its name in verdicts.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Strategy::Portfolio => "mixed",
+            Strategy::Random => "random",
+            Strategy::Pct => "PCT",
+            Strategy::Urw => "URW",
+        }
+    }
+}
+
 impl Engine {
     /// The engines as they are without parameters, in the order of reports.
     pub const DEFAULTS: [Engine; 3] = [
@@ -82,9 +94,10 @@ impl Engine {
         }
     }
 
-    /// The verdict where a search of this engine ended by itself without finding anything.
+    /// The verdict where a search of this engine ended by itself without finding anything;
+    /// `drawn` says what it drew, if it draws.
     #[must_use]
-    pub fn verdict_when_complete(self, executions: u64) -> Verdict {
+    pub fn verdict_when_complete(self, executions: u64, drawn: &str) -> Verdict {
         match self {
             Engine::Native => Verdict::Sampled {
                 executions,
@@ -100,14 +113,9 @@ impl Engine {
                 bound: format!("at most {bound} preemptions, C11 as loom models it"),
                 executions,
             },
-            Engine::Shuttle { strategy } => Verdict::Sampled {
+            Engine::Shuttle { .. } => Verdict::Sampled {
                 executions,
-                strategy: match strategy {
-                    Strategy::Portfolio => "random + PCT + URW, SC".to_owned(),
-                    Strategy::Random => "random, SC".to_owned(),
-                    Strategy::Pct => "PCT, SC".to_owned(),
-                    Strategy::Urw => "URW, SC".to_owned(),
-                },
+                strategy: drawn.to_owned(),
             },
         }
     }

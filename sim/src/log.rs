@@ -32,6 +32,10 @@ pub struct Schedule {
     pub steps: Vec<(u32, u32)>,
     /// The random values handed to the body, in order.
     pub draws: Vec<u64>,
+    /// What the body's own chance was drawn from: the run's seed.
+    pub seed: u64,
+    /// The execution, counted from 1, whose stream of that chance it was.
+    pub execution: u64,
 }
 
 /// A task's place in the tree of tasks.
@@ -73,11 +77,17 @@ impl Schedule {
     /// The creation path of the task at `place`: `0` is the root, `0.1` its second child.
     #[must_use]
     pub fn path(&self, place: u32) -> String {
-        match self.tasks.get(place as usize) {
-            Some(_) if place == 0 => "0".to_owned(),
-            Some(name) => format!("{}.{}", self.path(name.parent), name.child),
-            None => "?".to_owned(),
+        let mut children = Vec::new();
+        let mut at = place;
+        while at != 0 {
+            let Some(name) = self.tasks.get(at as usize).filter(|name| name.parent < at) else {
+                return "?".to_owned();
+            };
+            children.push(name.child);
+            at = name.parent;
         }
+        let path = children.iter().rev().map(|child| format!(".{child}"));
+        format!("0{}", path.collect::<String>())
     }
 
     /// Whether every name's parent stands before it and every step names a task: only then
@@ -87,7 +97,8 @@ impl Schedule {
         let tasks = u32::try_from(self.tasks.len()).unwrap_or(u32::MAX);
         let parents_first = (self.tasks.iter().zip(0..))
             .all(|(name, place): (&TaskName, u32)| place == 0 || name.parent < place);
-        parents_first && self.steps.iter().all(|&(place, _)| place < tasks)
+        let steps_right = (self.steps.iter()).all(|&(place, count)| place < tasks && count > 0);
+        parents_first && steps_right
     }
 }
 

@@ -121,7 +121,10 @@ pub enum Record {
 #[serde(tag = "end", rename_all = "kebab-case")]
 pub enum End {
     /// By itself: everything the engine was to do is done.
-    Complete,
+    Complete {
+        /// What was really drawn, for the engines that draw; empty for the others.
+        drawn: String,
+    },
     /// The time limit cut it short.
     Cut,
     /// A property does not hold.

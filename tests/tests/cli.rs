@@ -70,11 +70,41 @@ fn a_bounded_search_says_so_and_is_below_exhausted() {
 }
 
 #[test]
-fn each_strategy_of_shuttle_finds_the_twin() {
-    for strategy in ["random", "pct", "urw"] {
-        let (exit, units) = check(&[SCENARIO, "--engine", &format!("shuttle:{strategy}")]);
+fn each_strategy_of_shuttle_is_what_it_says() {
+    for (strategy, word) in [("random", "random"), ("pct", "PCT"), ("urw", "URW")] {
+        let (exit, units) = check(&["loom-166", "--engine", &format!("shuttle:{strategy}")]);
         assert_eq!(exit, 0, "{strategy}: {units:?}");
+        let of = |variant| {
+            units
+                .iter()
+                .find(|unit| unit["variant"] == variant)
+                .unwrap()
+        };
+        // Past the executions by which PCT's runner looks for a choice.
+        assert!(
+            of("as-reported")["executions"].as_u64() > Some(3),
+            "{strategy}"
+        );
+        let scope = of("shipped")["scope"].as_str().unwrap().to_owned();
+        assert!(scope.contains(word) && scope.ends_with("SC"), "{scope}");
     }
+    let (_, units) = check(&["opaque-payload", "--engine", "shuttle:pct"]);
+    let scope = units[1]["scope"].as_str().unwrap();
+    assert_eq!(scope, "3 random + no PCT: the body never has a choice; SC");
+}
+
+#[test]
+fn a_verdict_below_the_required_class_is_told() {
+    let (exit, units) = check(&[SCENARIO, "--engine", "shuttle", "--require", "exhausted"]);
+    assert_eq!(exit, 20);
+    let shipped = units
+        .iter()
+        .find(|unit| unit["variant"] == "shipped")
+        .unwrap();
+    assert_eq!(
+        shipped["surprise"],
+        "Sampled is below the required Exhausted"
+    );
 }
 
 #[test]
@@ -89,7 +119,7 @@ fn a_search_that_the_budget_cuts_short_is_no_pass() {
 #[test]
 fn the_same_seed_gives_the_same_verdicts() {
     let facts = || -> Vec<_> {
-        let (_, units) = check(&["pool", "--engine", "shuttle,loom", "--seed", "7"]);
+        let (_, units) = check(&["pool", "A-", "--engine", "shuttle,loom", "--seed", "7"]);
         let fact = |unit: &serde_json::Value| {
             [
                 "scenario",
@@ -123,7 +153,12 @@ fn junit_has_a_case_a_unit() {
 
 #[test]
 fn wrong_input_gets_one_line_and_exit_2() {
-    let cases: [(&[&str], &str); 14] = [
+    let cases: [(&[&str], &str); 19] = [
+        (&["two\nlines"], "two\\nlines"),
+        (&["--seed", "-1"], "whole number"),
+        (&["--budget", "500000000000years"], "at most 30days"),
+        (&["--json", "a", "--junit", "./a"], "give each its own"),
+        (&["replay", "sv1.a.b\nc.d.e.f"], "b\\nc"),
         (
             &["pool-chek-then-act"],
             "did you mean 'pool-check-then-act'?",
@@ -188,7 +223,7 @@ fn an_old_report_is_replaced_whole() {
 #[test]
 fn help_and_version_are_no_errors() {
     let dir = tempfile::tempdir().unwrap();
-    for args in [["--help"], ["--version"]] {
+    for args in [["--help"], ["--version"], ["help"]] {
         let output = run(dir.path(), &args);
         assert_eq!(code(&output), 0);
         assert!(!stdout(&output).is_empty() && stderr(&output).is_empty());

@@ -142,7 +142,7 @@ fn a_stale_or_damaged_seed_is_told_apart() {
 }
 
 #[test]
-fn a_seed_of_the_twin_is_well_on_the_shipped_code() {
+fn a_seed_of_the_twin_does_not_fit_the_shipped_code() {
     let (_, units) = check(&[SCENARIO, "--engine", "shuttle"]);
     let mut seed: selvedge_sim::Seed = seed_of(&units, "shuttle").parse().unwrap();
     seed.variant = selvedge_sim::Variant::Shipped;

@@ -210,7 +210,7 @@ macro_rules! atomic_int {
 atomic!(AtomicBool: bool, AtomicU8: u8, AtomicU16: u16, AtomicU32: u32, AtomicU64: u64, AtomicUsize: usize);
 atomic_int!(AtomicU8: u8, AtomicU16: u16, AtomicU32: u32, AtomicU64: u64, AtomicUsize: usize);
 
-/// A number no other call of this process has returned.
+/// A number no other of the last 2^32 calls of this process has returned.
 ///
 /// Pools draw their identity from it. It is deliberately outside [`Platform`]: identities
 /// decide nothing about the order of events, so no checker needs to explore them.

@@ -82,6 +82,14 @@ pub enum AllocateError {
         /// Blocks the pool has.
         total: u32,
     },
+    /// More than the reservation has left. It never grows: reserve more, do not retry.
+    #[error("{requested} blocks were asked for of a reservation that has {left} left")]
+    ExceedsReservation {
+        /// Blocks asked for.
+        requested: u32,
+        /// Blocks still promised.
+        left: u32,
+    },
     /// Not enough blocks are free now: retry when some come back.
     #[error("{requested} blocks were asked for; {available} of {total} are available now")]
     Exhausted {

@@ -12,6 +12,10 @@ use crate::{AgentId, BlockRef, LayerId};
 ///
 /// It is not `Clone`, so a batch has one holder and is given back once. It borrows the pool;
 /// [`BlockLease::into_shared`] makes one that can be kept anywhere.
+///
+/// The owner of blocks can still free them behind the lease's back, by handle or by
+/// [`BlockPool::free_agent`]. The lease's handles are stale then: it gives nothing back, and
+/// every use of them is refused.
 #[must_use = "dropping a lease gives its blocks back at once"]
 pub struct BlockLease<'p, P: Platform = Std> {
     pub(super) blocks: Batch,
@@ -144,17 +148,16 @@ impl<'p, P: Platform> Reservation<'p, P> {
     /// Leases `n` of the promised blocks for `layer`.
     ///
     /// # Errors
-    /// Each of [`AllocateError`]; never `Exhausted` while `n` is at most [`Self::left`].
+    /// Each of [`AllocateError`]: `ExceedsReservation` past [`Self::left`], `Exhausted` never.
     pub fn allocate(&mut self, n: u32, layer: LayerId) -> Result<BlockLease<'p, P>, AllocateError> {
-        let mut state = self.pool.get().state.lock();
+        // The agent's other reservations are not this one's to use.
         if n > self.left {
-            // The agent's other reservations are not this one's to use.
-            return Err(AllocateError::Exhausted {
+            return Err(AllocateError::ExceedsReservation {
                 requested: n,
-                available: self.left,
-                total: state.total(),
+                left: self.left,
             });
         }
+        let mut state = self.pool.get().state.lock();
         let blocks = state.allocate_reserved(&[(layer, n)], self.agent)?;
         drop(state);
         self.left -= n;

@@ -636,8 +636,9 @@ impl PoolState {
     /// How many sequences of `tokens` tokens fit into the whole pool at once; 0 if not even one.
     #[must_use]
     pub fn max_batch_size(&self, tokens: u32) -> u32 {
-        let blocks = u64::from(self.spec.blocks_for_tokens(tokens.max(1)));
-        let each = blocks * u64::from(self.spec.n_layers());
+        let blocks = self.spec.blocks_for_tokens(tokens.max(1));
+        let by_layer = self.caps.iter().map(|&cap| u64::from(blocks.min(cap)));
+        let each: u64 = by_layer.sum();
         u32::try_from(u64::from(self.total()) / each).unwrap_or(u32::MAX)
     }
 

@@ -16,7 +16,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     id: "abba-2",
     ticket: "classic",
     summary: "transfers between two accounts, each locking the giver first",
-    source: include_str!("abba_2.rs"),
+    source: concat!(include_str!("abba_2.rs"), include_str!("accounts.rs")),
     twin: bodies!(giver_first),
     shipped: bodies!(lower_first),
     signature: "deadlock",

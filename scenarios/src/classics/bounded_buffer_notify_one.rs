@@ -20,7 +20,10 @@ pub(super) const SCENARIO: Scenario = Scenario {
     id: "bounded-buffer-notify-one",
     ticket: "classic",
     summary: "one condvar for producers and consumers, and notify_one wakes the wrong kind",
-    source: include_str!("bounded_buffer_notify_one.rs"),
+    source: concat!(
+        include_str!("bounded_buffer_notify_one.rs"),
+        include_str!("race.rs")
+    ),
     twin: bodies!(one_for_both),
     shipped: bodies!(one_for_each),
     signature: "deadlock",

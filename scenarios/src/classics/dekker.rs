@@ -15,7 +15,11 @@ pub(super) const SCENARIO: Scenario = Scenario {
     id: "dekker",
     ticket: "classic",
     summary: "Dekker's lock without fences: right under SC, wrong when relaxed",
-    source: include_str!("dekker.rs"),
+    source: concat!(
+        include_str!("dekker.rs"),
+        include_str!("exclusion.rs"),
+        include_str!("race.rs")
+    ),
     twin: bodies!(both_count, Unfenced),
     shipped: bodies!(both_count, Fenced),
     signature: exclusion::SIGNATURE,

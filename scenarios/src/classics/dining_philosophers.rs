@@ -14,7 +14,10 @@ pub(super) const SCENARIO: Scenario = Scenario {
     id: "dining-philosophers",
     ticket: "classic",
     summary: "everyone takes the left fork first",
-    source: include_str!("dining_philosophers.rs"),
+    source: concat!(
+        include_str!("dining_philosophers.rs"),
+        include_str!("race.rs")
+    ),
     twin: bodies!(all_left_first),
     shipped: bodies!(last_right_first),
     signature: "deadlock",

@@ -16,7 +16,10 @@ pub(super) const SCENARIO: Scenario = Scenario {
     id: "double-checked-init",
     ticket: "classic",
     summary: "the unlocked look at the flag is relaxed: the value may not be there yet",
-    source: include_str!("double_checked_init.rs"),
+    source: concat!(
+        include_str!("double_checked_init.rs"),
+        include_str!("race.rs")
+    ),
     twin: bodies!(relaxed),
     shipped: bodies!(release_acquire),
     signature: "uninitialised-read",

@@ -16,7 +16,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     id: "iriw",
     ticket: "classic",
     summary: "two readers disagree on which of two independent writes came first",
-    source: include_str!("iriw.rs"),
+    source: concat!(include_str!("iriw.rs"), include_str!("race.rs")),
     twin: bodies!(unfenced),
     shipped: bodies!(fenced),
     signature: "readers-disagree",

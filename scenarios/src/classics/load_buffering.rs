@@ -17,7 +17,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     id: "load-buffering",
     ticket: "classic",
     summary: "load yours, store mine, all relaxed: both may read one",
-    source: include_str!("load_buffering.rs"),
+    source: concat!(include_str!("load_buffering.rs"), include_str!("race.rs")),
     twin: bodies!(relaxed),
     shipped: bodies!(release_acquire),
     signature: "both-read-one",

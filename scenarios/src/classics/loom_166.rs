@@ -20,7 +20,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     id: "loom-166",
     ticket: "tokio-rs/loom#166",
     summary: "one more load, its result unused, and loom loses an everyday interleaving",
-    source: include_str!("loom_166.rs"),
+    source: concat!(include_str!("loom_166.rs"), include_str!("race.rs")),
     twin: bodies!(unlocked),
     shipped: bodies!(locked),
     signature: "value-without-key",

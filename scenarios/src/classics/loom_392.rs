@@ -19,7 +19,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     id: "loom-392",
     ticket: "tokio-rs/loom#392",
     summary: "a thread that begins with a load: loom loses the order in which it runs first",
-    source: include_str!("loom_392.rs"),
+    source: concat!(include_str!("loom_392.rs"), include_str!("race.rs")),
     twin: bodies!(stores_at_once),
     shipped: bodies!(stores_after_look),
     signature: "store-came-first",

@@ -14,7 +14,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     id: "lost-wakeup",
     ticket: "classic",
     summary: "flag looked at under one lock, waited for under the next",
-    source: include_str!("lost_wakeup.rs"),
+    source: concat!(include_str!("lost_wakeup.rs"), include_str!("race.rs")),
     twin: bodies!(one_waits, LooksThenWaits),
     shipped: bodies!(one_waits, LooksWhileLocked),
     signature: "deadlock",

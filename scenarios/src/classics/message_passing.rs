@@ -15,7 +15,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     id: "message-passing",
     ticket: "classic",
     summary: "flag raised with a relaxed store: the message may not be there yet",
-    source: include_str!("message_passing.rs"),
+    source: concat!(include_str!("message_passing.rs"), include_str!("race.rs")),
     twin: bodies!(relaxed),
     shipped: bodies!(release_acquire),
     signature: "message-missing",

@@ -16,7 +16,11 @@ pub(super) const SCENARIO: Scenario = Scenario {
     id: "peterson",
     ticket: "classic",
     summary: "Peterson's lock without fences: right under SC, wrong when relaxed",
-    source: include_str!("peterson.rs"),
+    source: concat!(
+        include_str!("peterson.rs"),
+        include_str!("exclusion.rs"),
+        include_str!("race.rs")
+    ),
     twin: bodies!(both_count, Unfenced),
     shipped: bodies!(both_count, Fenced),
     signature: exclusion::SIGNATURE,

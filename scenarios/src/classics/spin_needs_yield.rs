@@ -15,7 +15,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     id: "spin-needs-yield",
     ticket: "classic",
     summary: "a spin loop without a yield may never let the other thread run",
-    source: include_str!("spin_needs_yield.rs"),
+    source: concat!(include_str!("spin_needs_yield.rs"), include_str!("race.rs")),
     twin: bodies!(never_yields),
     shipped: bodies!(yields),
     signature: "livelock",

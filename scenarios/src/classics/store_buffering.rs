@@ -16,7 +16,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     id: "store-buffering",
     ticket: "classic",
     summary: "store mine, load yours, no fence between: both read zero",
-    source: include_str!("store_buffering.rs"),
+    source: concat!(include_str!("store_buffering.rs"), include_str!("race.rs")),
     twin: bodies!(relaxed),
     shipped: bodies!(fenced),
     signature: "both-read-zero",

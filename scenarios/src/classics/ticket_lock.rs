@@ -12,7 +12,11 @@ pub(super) const SCENARIO: Scenario = Scenario {
     id: "ticket-lock",
     ticket: "classic",
     summary: "ticket drawn by a load and a store: two threads hold the same one",
-    source: include_str!("ticket_lock.rs"),
+    source: concat!(
+        include_str!("ticket_lock.rs"),
+        include_str!("exclusion.rs"),
+        include_str!("race.rs")
+    ),
     twin: bodies!(both_count, DrawnInTwoSteps),
     shipped: bodies!(both_count, TicketLock),
     signature: exclusion::SIGNATURE,

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use selvedge_sim::child::{Children, Request};
 use selvedge_sim::unit::Task;
-use selvedge_sim::{Class, Engine, Variant, Verdict};
+use selvedge_sim::{Class, Engine, Variant};
 
 use super::{CheckArgs, Exit, Stop, complain, input, say};
 use crate::Scenario;
@@ -26,7 +26,8 @@ use crate::report::{self, RunReport, UnitReport, seeds};
 const SHUTTLE_EXECUTIONS: u64 = 6_000;
 /// Executions on real threads, each of this many rounds.
 const NATIVE_EXECUTIONS: u64 = 50;
-const NATIVE_ROUNDS: u32 = 200;
+/// A workload is the same only with the same rounds, so a replay has as many.
+pub(super) const NATIVE_ROUNDS: u32 = 200;
 const DEFAULT_BUDGET: Duration = Duration::from_secs(60);
 /// A unit that was cut short is run again at most so often, each time with a larger share.
 const MOST_TRIES: u32 = 3;
@@ -51,19 +52,23 @@ struct Planned {
 pub(super) fn check(args: &CheckArgs) -> Result<Exit, Stop> {
     let scenarios = input::select(&args.filters)?;
     let planned = plan(&scenarios, &args.engines)?;
-    if args.json.is_some() && args.json == args.junit {
+    let json = args.json.as_deref().map(input::output).transpose()?;
+    let junit = args.junit.as_deref().map(input::output).transpose()?;
+    let place = |path: &Option<PathBuf>| path.as_ref().and_then(|path| path.canonicalize().ok());
+    if args.json.is_some() && place(&args.json) == place(&args.junit) {
         return Err(Stop::usage(
             "--json and --junit name the same file; give each its own",
         ));
     }
-    let json = args.json.as_deref().map(input::output).transpose()?;
-    let junit = args.junit.as_deref().map(input::output).transpose()?;
     on_ctrl_c()?;
 
     let started = Instant::now();
-    let units = run_all(args, &planned, started)?;
+    let mut units = run_all(args, &planned, started)?;
+    for unit in &mut units {
+        unit.require(args.require);
+    }
     let report = RunReport {
-        exit: exit_code(&units, args.require),
+        exit: exit_code(&units),
         interrupted: interrupted(),
         budget: args.budget,
         took: started.elapsed(),
@@ -92,8 +97,11 @@ fn plan(scenarios: &[&'static Scenario], engines: &[Engine]) -> Result<Vec<Plann
         for plan in scenario.engines {
             let chosen: Vec<Engine> = match engines {
                 [] => vec![plan.engine],
-                _ => (engines.iter().copied())
-                    .filter(|engine| engine.name() == plan.engine.name())
+                _ => (engines.iter().enumerate())
+                    .filter(|(i, engine)| {
+                        engine.name() == plan.engine.name() && !engines[..*i].contains(engine)
+                    })
+                    .map(|(_, engine)| *engine)
                     .collect(),
             };
             for engine in chosen {
@@ -149,8 +157,11 @@ fn run_all(
                             continue;
                         }
                         let share = left_over.mul_f64((jobs as f64 / left as f64).min(1.0));
-                        let report =
-                            run_one(args, &children, unit, share.max(LEAST_LIMIT), &progress)?;
+                        let limit = share.max(LEAST_LIMIT);
+                        let report = run_one(args, &children, unit, limit, &progress)
+                            .unwrap_or_else(|error| {
+                                UnitReport::failed(unit.scenario, unit.variant, unit.engine, &error)
+                            });
                         let cut = report.verdict.class() == Class::BudgetEnded;
                         let again =
                             cut && unit.tries < MOST_TRIES && started.elapsed() < args.budget;
@@ -163,26 +174,28 @@ fn run_all(
                         // The last try of a unit is the one that counts.
                         lock(&done).insert(unit.place, report);
                     }
-                    Ok::<(), io::Error>(())
                 })
             })
             .collect();
         for worker in workers {
-            match worker.join() {
-                Ok(result) => result?,
-                Err(panic) => std::panic::resume_unwind(panic),
+            if let Err(panic) = worker.join() {
+                std::panic::resume_unwind(panic);
             }
         }
-        Ok(())
-    })
-    .map_err(|error: io::Error| Stop::harness("cannot run a unit", error))?;
+    });
     progress.clear();
     let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let report_of = |unit: &Planned| {
-        (done.remove(&unit.place))
-            .unwrap_or_else(|| UnitReport::not_started(unit.scenario, unit.variant, unit.engine))
-    };
+    let report_of =
+        |unit: &Planned| (done.remove(&unit.place)).unwrap_or_else(|| not_started(unit));
     Ok(planned.iter().map(report_of).collect())
+}
+
+fn not_started(unit: &Planned) -> UnitReport {
+    let why = match interrupted() {
+        true => "not started: interrupted",
+        false => "not started: time ran out",
+    };
+    UnitReport::not_started(unit.scenario, unit.variant, unit.engine, why)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -206,8 +219,8 @@ fn run_one(
     let started = Instant::now();
     let longer = (args.budget.as_secs() / DEFAULT_BUDGET.as_secs()).max(1);
     let (executions, rounds) = match unit.engine {
-        Engine::Native => (NATIVE_EXECUTIONS * longer, NATIVE_ROUNDS),
-        _ => (SHUTTLE_EXECUTIONS * longer, 1),
+        Engine::Native => (NATIVE_EXECUTIONS.saturating_mul(longer), NATIVE_ROUNDS),
+        _ => (SHUTTLE_EXECUTIONS.saturating_mul(longer), 1),
     };
     let request = Request {
         scenario: unit.scenario.id.to_owned(),
@@ -231,6 +244,7 @@ fn run_one(
         surprise: (unit.scenario).surprise(unit.variant, unit.engine, &verdict, &outcome.reached),
         verdict,
         started: true,
+        below_required: false,
         reached: outcome.reached,
         observations: outcome.observations,
         seed: seed.map(|seed| seed.to_string()),
@@ -239,33 +253,31 @@ fn run_one(
 }
 
 /// The worst of what happened: first what says most about the shipped code.
-fn exit_code(units: &[UnitReport], require: Class) -> Exit {
-    let surprises = || units.iter().filter(|unit| unit.surprise.is_some());
+fn exit_code(units: &[UnitReport]) -> Exit {
     let shipped_failure = (units.iter())
         .filter(|unit| unit.variant == Variant::Shipped)
         .find_map(|unit| unit.verdict.failure());
-    if interrupted() {
-        return Exit::Interrupted;
-    }
     if let Some(failure) = shipped_failure {
         return failure.kind.into();
     }
+    if interrupted() {
+        return Exit::Interrupted;
+    }
+    let surprises = || units.iter().filter(|unit| unit.surprise.is_some());
+    let short =
+        |unit: &UnitReport| unit.below_required || unit.verdict.class() == Class::BudgetEnded;
+    // What is left of a shipped body's surprises is that it proved nothing.
     let broken = |unit: &UnitReport| {
-        let complete = unit.verdict.class() >= Class::Sampled;
-        matches!(unit.verdict, Verdict::EngineError { .. })
-            || (unit.variant == Variant::Shipped && complete)
+        unit.verdict.class() == Class::EngineError || unit.variant == Variant::Shipped
     };
-    if surprises().any(broken) {
-        return Exit::Harness;
-    }
-    if surprises().any(|unit| unit.verdict.class() != Class::BudgetEnded) {
-        return Exit::Survived;
-    }
-    let below =
-        |unit: &UnitReport| unit.variant == Variant::Shipped && unit.verdict.class() < require;
-    match surprises().next().is_some() || units.iter().any(below) {
-        true => Exit::Budget,
-        false => Exit::Ok,
+    if surprises().any(|unit| !short(unit) && broken(unit)) {
+        Exit::Harness
+    } else if surprises().any(|unit| !short(unit)) {
+        Exit::Survived
+    } else if surprises().next().is_some() {
+        Exit::Budget
+    } else {
+        Exit::Ok
     }
 }
 

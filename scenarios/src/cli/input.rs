@@ -9,6 +9,9 @@ use selvedge_sim::{Class, Engine};
 use super::Stop;
 use crate::{Scenario, registry};
 
+const LEAST_BUDGET: Duration = Duration::from_millis(100);
+const MOST_BUDGET: Duration = Duration::from_secs(30 * 24 * 3_600);
+
 pub(super) fn engine(text: &str) -> Result<Engine, String> {
     text.parse().map_err(|error| {
         let known = [
@@ -28,8 +31,8 @@ pub(super) fn engine(text: &str) -> Result<Engine, String> {
 
 pub(super) fn budget(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
-        Ok(budget) if budget >= Duration::from_millis(100) => Ok(budget),
-        Ok(_) => Err("a budget is at least 100ms".to_owned()),
+        Ok(budget) if (LEAST_BUDGET..=MOST_BUDGET).contains(&budget) => Ok(budget),
+        Ok(_) => Err("a budget is at least 100ms and at most 30days".to_owned()),
         Err(_) => Err("a budget is a number and a unit, as 60s, 5m or 8h".to_owned()),
     }
 }

@@ -1,7 +1,7 @@
 //! `selvedge replay`: runs one failure again, and says plainly when it cannot.
 
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use selvedge_sim::child::Request;
 use selvedge_sim::unit::{End, Task};
 use selvedge_sim::{DecisionLog, Failure, Seed};
 
-use super::check::{INTERRUPTED, on_ctrl_c, own_children};
+use super::check::{INTERRUPTED, NATIVE_ROUNDS, on_ctrl_c, own_children};
 use super::{Exit, ReplayArgs, Stop, input, say};
 use crate::registry;
 use crate::report::seeds;
 
 const LIMIT: Duration = Duration::from_secs(120);
-/// As `check` runs native bodies: a workload is the same only with the same rounds.
-const NATIVE_ROUNDS: u32 = 200;
+/// A file that is longer holds no seed of ours.
+const LONGEST_FILE: u64 = 64 << 20;
 
 pub(super) fn replay(args: &ReplayArgs) -> Result<Exit, Stop> {
     let seed = find(&args.seed)?;
@@ -69,7 +69,7 @@ pub(super) fn replay(args: &ReplayArgs) -> Result<Exit, Stop> {
         // A checkpoint of other code makes loom itself fail.
         Some(End::Failed { what }) if matches!(seed.log, DecisionLog::Checkpoint(_)) => stale(what),
         Some(End::Failed { what }) => Err(Stop::harness("the engine failed", what)),
-        Some(End::Complete) => Err(Stop::harness("the engine failed", "it searched on")),
+        Some(End::Complete { .. }) => Err(Stop::harness("the engine failed", "it searched on")),
         Some(End::Cut) => Err(Stop {
             exit: Exit::Budget,
             message: format!("not reproduced within {} s", LIMIT.as_secs()),
@@ -92,7 +92,10 @@ fn find(text: &str) -> Result<Seed, Stop> {
         Some(kept) if kept.exists() => kept,
         _ => Path::new(text),
     };
-    let content = fs::read_to_string(path).map_err(|error| match error.kind() {
+    let mut content = String::new();
+    let read =
+        File::open(path).and_then(|file| file.take(LONGEST_FILE).read_to_string(&mut content));
+    read.map_err(|error| match error.kind() {
         ErrorKind::NotFound => Stop::usage(format!(
             "'{text}' is no seed (they begin with 'sv1.'), no file, and no seed that `check` kept"
         )),

@@ -9,6 +9,7 @@ use selvedge_sim::{Class, Variant, Verdict};
 
 use super::seeds::short_name;
 use super::{RunReport, UnitReport};
+use crate::Expect;
 
 /// More seeds than this are kept in files only; the table has their short names.
 const MOST_SEEDS_PRINTED: usize = 6;
@@ -162,26 +163,29 @@ fn seeds(report: &RunReport) -> String {
 }
 
 fn summary(report: &RunReport) -> String {
-    let count = |variant, found: bool| {
-        let units = report.units.iter().filter(|unit| unit.variant == variant);
-        units
-            .filter(|unit| unit.surprise.is_none() && unit.verdict.failure().is_some() == found)
+    let as_expected = || report.units.iter().filter(|unit| unit.surprise.is_none());
+    let twins = |found: bool, wanted: fn(Expect) -> bool| {
+        as_expected()
+            .filter(|unit| unit.variant == Variant::AsReported)
+            .filter(|unit| unit.verdict.failure().is_some() == found)
+            .filter(|unit| wanted(unit.scenario.expect(unit.engine)))
             .count()
     };
-    let unexpected = report.units.iter().filter(|unit| unit.surprise.is_some());
+    let survived = as_expected().filter(|unit| unit.variant == Variant::Shipped);
     format!(
-        "{}{} units in {:.1} s: {} twins found, {} out of sight as they should be; {} shipped \
-         bodies survived; {} unexpected",
+        "{}{} units in {:.1} s: {} twins found, {} out of sight as they should be, {} not met by \
+         luck; {} shipped bodies survived; {} unexpected",
         match report.interrupted {
             true => "Interrupted. ",
             false => "",
         },
         report.units.len(),
         report.took.as_secs_f64(),
-        count(Variant::AsReported, true),
-        count(Variant::AsReported, false),
-        count(Variant::Shipped, false),
-        unexpected.count(),
+        twins(true, |_| true),
+        twins(false, |expect| matches!(expect, Expect::Misses(_))),
+        twins(false, |expect| !matches!(expect, Expect::Misses(_))),
+        survived.count(),
+        report.units.len() - as_expected().count(),
     )
 }
 

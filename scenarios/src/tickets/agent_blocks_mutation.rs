@@ -158,7 +158,7 @@ impl<P: Platform> Replaced<P> {
         let mut place = self.cache.lock();
         let old = place.take().expect("INVARIANT: put back below");
         let blocks = change(old.blocks_for_layer(LayerId(0)).len() as u32);
-        let (filled, mut lease) = old.into_parts();
+        let (mut lease, filled) = old.into_parts();
         // The payloads go before their blocks do.
         drop(filled);
         if let Err(refused) = lease.exchange(&needs(blocks)) {

@@ -138,7 +138,7 @@ impl<P: Platform> Handover for Typed<P> {
     }
 
     fn values(cache: Self::Cache) -> Option<Vec<f32>> {
-        let (blocks, _lease) = cache.into_parts();
+        let (_lease, blocks) = cache.into_parts();
         blocks.into_iter().next().map(KvBlock::into_data)
     }
 }

@@ -88,7 +88,9 @@ pub(crate) fn execute(
             why: "the checkpointed execution was well and the last: the code has changed since"
                 .to_owned(),
         },
-        false => End::Complete,
+        false => End::Complete {
+            drawn: String::new(),
+        },
     }
 }
 

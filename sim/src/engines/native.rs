@@ -18,7 +18,9 @@ pub(crate) fn execute(host: &Host, spec: &UnitSpec, body: BodyFn) -> End {
                 host.tell_log_by(move || Some(DecisionLog::Workload { seed, execution }));
                 host.observe(&body(&Cx::new(seed, execution, rounds)));
             }
-            End::Complete
+            End::Complete {
+                drawn: String::new(),
+            }
         }
         Task::Replay {
             log: DecisionLog::Workload { seed, execution },

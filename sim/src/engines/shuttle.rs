@@ -33,27 +33,29 @@ pub(crate) fn execute(host: &Arc<Host>, spec: &UnitSpec, strategy: Strategy, bod
     host.tell_log_by(move || Some(DecisionLog::Schedule(lock(&told).schedule.clone())));
     match &spec.task {
         Task::Search { seed, executions } => {
-            for (scheduler, name) in schedulers(strategy, *seed, *executions) {
+            let mut drawn = Vec::new();
+            for (scheduler, name, executions) in schedulers(strategy, *seed, *executions) {
                 if name == Strategy::Pct && !lock(&log).saw_choice {
-                    // PCT refuses a body in which there is never a choice; one execution was
-                    // all of them.
+                    // PCT refuses a body in which there is never a choice.
+                    drawn.push("no PCT: the body never has a choice".to_owned());
                     continue;
                 }
-                drive(
-                    host,
-                    body,
-                    *seed,
-                    Recorder::new(scheduler, Arc::clone(&log)),
-                );
+                let recorder = Recorder::new(scheduler, Arc::clone(&log));
+                drive(host, body, *seed, None, recorder, &log);
+                drawn.push(format!("{executions} {}", name.word()));
             }
-            End::Complete
+            End::Complete {
+                drawn: format!("{}; SC", drawn.join(" + ")),
+            }
         }
         Task::Replay {
             log: DecisionLog::Schedule(schedule),
         } => {
             let outcome = Arc::new(Mutex::new(None));
             let replayer = Replayer::new(schedule.clone(), Arc::clone(&outcome));
-            drive(host, body, 0, Recorder::new(Box::new(replayer), log));
+            let recorder = Recorder::new(Box::new(replayer), Arc::clone(&log));
+            let (seed, execution) = (schedule.seed, schedule.execution);
+            drive(host, body, seed, Some(execution), recorder, &log);
             let diverged = lock(&outcome).take();
             match diverged {
                 Some(why) => End::NotReproduced { stale: true, why },
@@ -69,23 +71,40 @@ pub(crate) fn execute(host: &Arc<Host>, spec: &UnitSpec, strategy: Strategy, bod
     }
 }
 
-fn drive(host: &Arc<Host>, body: BodyFn, seed: u64, scheduler: Recorder) {
+/// Runs the body under the scheduler; all executions are `only`, where that is given.
+fn drive(
+    host: &Arc<Host>,
+    body: BodyFn,
+    seed: u64,
+    only: Option<u64>,
+    scheduler: Recorder,
+    log: &Arc<Mutex<Log>>,
+) {
     let mut config = Config::new();
     config.stack_size = STACK_BYTES;
     config.failure_persistence = FailurePersistence::None;
     config.max_steps = MaxSteps::FailAfter(MAX_STEPS);
     config.max_time = None;
     config.silence_warnings = true;
-    let host = Arc::clone(host);
+    let (host, log) = (Arc::clone(host), Arc::clone(log));
     Runner::new(scheduler, config).run(move || {
-        let execution = host.begin();
+        let number = host.begin();
+        let execution = only.unwrap_or(number);
+        {
+            let mut log = lock(&log);
+            (log.schedule.seed, log.schedule.execution) = (seed, execution);
+        }
         host.observe(&body(&Cx::new(seed, execution, 1)));
     });
 }
 
 type AnyScheduler = Box<dyn Scheduler + Send>;
 
-fn schedulers(strategy: Strategy, seed: u64, executions: u64) -> Vec<(AnyScheduler, Strategy)> {
+fn schedulers(
+    strategy: Strategy,
+    seed: u64,
+    executions: u64,
+) -> Vec<(AnyScheduler, Strategy, usize)> {
     let executions = usize::try_from(executions).unwrap_or(usize::MAX);
     // One stream of the root seed for schedules; the workload has others.
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -97,7 +116,7 @@ fn schedulers(strategy: Strategy, seed: u64, executions: u64) -> Vec<(AnySchedul
             Strategy::Urw => Box::new(UrwRandomScheduler::new_from_seed(seed, n)),
             _ => Box::new(RandomScheduler::new_from_seed(seed, n)),
         };
-        (scheduler, strategy)
+        (scheduler, strategy, n)
     };
     match strategy {
         Strategy::Portfolio => {

@@ -147,6 +147,9 @@ const PATIENCE: u32 = 100;
 
 /// A condition variable whose timed waits are a choice of the scheduler.
 ///
+/// One thing it does not show: a timed waiter that takes a `notify_one` away from an untimed
+/// one. While somebody waits without a limit, timed waiters only time out.
+///
 /// The bookkeeping uses std's own mutex: shuttle runs one task at a time and switches only
 /// inside its own primitives, none of which is called while it is locked.
 #[derive(Debug)]
