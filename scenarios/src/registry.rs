@@ -101,7 +101,7 @@ impl Scenario {
 
     /// What this engine must make of the twin.
     #[must_use]
-    pub fn expect(&self, engine: Engine) -> Expect {
+    pub fn expectation(&self, engine: Engine) -> Expect {
         self.plan(engine).map_or(Expect::Finds, |plan| plan.twin)
     }
 
@@ -134,7 +134,7 @@ impl Scenario {
     }
 
     fn surprise_of_twin(&self, engine: Engine, found: Option<&str>) -> Option<String> {
-        match (self.expect(engine), found) {
+        match (self.expectation(engine), found) {
             (Expect::Misses(why), Some(signature)) => Some(format!(
                 "found '{signature}', which should be out of sight: {why}"
             )),

@@ -168,7 +168,7 @@ fn summary(report: &RunReport) -> String {
         as_expected()
             .filter(|unit| unit.variant == Variant::AsReported)
             .filter(|unit| unit.verdict.failure().is_some() == found)
-            .filter(|unit| wanted(unit.scenario.expect(unit.engine)))
+            .filter(|unit| wanted(unit.scenario.expectation(unit.engine)))
             .count()
     };
     let survived = as_expected().filter(|unit| unit.variant == Variant::Shipped);
