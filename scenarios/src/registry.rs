@@ -56,6 +56,14 @@ pub const fn native(twin: Expect) -> Plan {
     }
 }
 
+/// The explorer without a bound.
+pub const fn explorer(twin: Expect) -> Plan {
+    Plan {
+        engine: Engine::Explorer { preemptions: None },
+        twin,
+    }
+}
+
 /// Loom without a bound.
 pub const fn loom(twin: Expect) -> Plan {
     Plan {
@@ -73,6 +81,9 @@ pub const fn shuttle(twin: Expect) -> Plan {
         twin,
     }
 }
+
+/// For a bug of weak memory, under an engine that has none.
+pub const SC_ONLY: Expect = Expect::Misses("sequentially consistent");
 
 /// For a bug that real threads meet only by luck.
 pub const BY_LUCK: Expect = Expect::May("the machine's schedule decides");
@@ -147,6 +158,8 @@ impl Scenario {
                 if matches!(
                     engine,
                     Engine::Loom {
+                        preemptions: Some(_)
+                    } | Engine::Explorer {
                         preemptions: Some(_)
                     }
                 ) =>

@@ -19,6 +19,8 @@ pub struct Bodies {
     pub loom: BodyFn,
     /// Under shuttle.
     pub shuttle: BodyFn,
+    /// Under the explorer.
+    pub explorer: BodyFn,
 }
 
 /// Turns a body generic over its platform into [`Bodies`].
@@ -43,6 +45,7 @@ macro_rules! bodies {
             native: $($body)::+::<$crate::Std>,
             loom: $($body)::+::<$crate::LoomPlatform>,
             shuttle: $($body)::+::<$crate::ShuttlePlatform>,
+            explorer: $($body)::+::<$crate::ExplorerPlatform>,
         }
     };
     ($($body:ident)::+, $subject:ident) => {
@@ -50,6 +53,7 @@ macro_rules! bodies {
             native: $($body)::+::<$crate::Std, $subject<$crate::Std>>,
             loom: $($body)::+::<$crate::LoomPlatform, $subject<$crate::LoomPlatform>>,
             shuttle: $($body)::+::<$crate::ShuttlePlatform, $subject<$crate::ShuttlePlatform>>,
+            explorer: $($body)::+::<$crate::ExplorerPlatform, $subject<$crate::ExplorerPlatform>>,
         }
     };
 }

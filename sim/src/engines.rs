@@ -3,11 +3,14 @@
 //! | engine | explores | cannot see |
 //! |---|---|---|
 //! | `native` | real threads, stress | rare schedules |
+//! | `explorer` | every order of steps anybody could tell apart, SC, until done | weak memory |
+//! | `explorer:N` | every schedule with at most N preemptions | everything past N |
 //! | `loom` | C11-like weak memory, leaked `Arc`s, until done | time-outs; some outcomes it loses |
 //! | `loom:N` | the same, with at most N preemptions | everything past N |
 //! | `shuttle` | random, PCT and URW schedules, a third each | weak memory; completeness |
 //! | `shuttle:S` | one strategy: `random`, `pct` or `urw` | the same |
 
+pub(crate) mod explorer;
 pub(crate) mod loom;
 pub(crate) mod native;
 pub(crate) mod shuttle;
@@ -26,6 +29,9 @@ use crate::{Bodies, Verdict};
 pub(crate) fn execute(host: &Arc<Host>, spec: &UnitSpec, bodies: &Bodies) -> End {
     match spec.engine {
         Engine::Native => native::execute(host, spec, bodies.native),
+        Engine::Explorer { preemptions } => {
+            explorer::execute(host, spec, preemptions, bodies.explorer)
+        }
         Engine::Loom { preemptions } => loom::execute(host, spec, preemptions, bodies.loom),
         Engine::Shuttle { strategy } => shuttle::execute(host, spec, strategy, bodies.shuttle),
     }
@@ -36,6 +42,11 @@ pub(crate) fn execute(host: &Arc<Host>, spec: &UnitSpec, bodies: &Bodies) -> End
 pub enum Engine {
     /// Real threads.
     Native,
+    /// Our own, with at most so many preemptions if a bound is given.
+    Explorer {
+        /// The bound.
+        preemptions: Option<u8>,
+    },
     /// Loom, with at most so many preemptions if a bound is given.
     Loom {
         /// The bound.
@@ -76,19 +87,21 @@ impl Strategy {
 
 impl Engine {
     /// The engines as they are without parameters, in the order of reports.
-    pub const DEFAULTS: [Engine; 3] = [
+    pub const DEFAULTS: [Engine; 4] = [
         Engine::Native,
+        Engine::Explorer { preemptions: None },
         Engine::Loom { preemptions: None },
         Engine::Shuttle {
             strategy: Strategy::Portfolio,
         },
     ];
 
-    /// The engine's name without parameters: `native`, `loom`, `shuttle`.
+    /// The engine's name without parameters: `native`, `explorer`, `loom`, `shuttle`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Engine::Native => "native",
+            Engine::Explorer { .. } => "explorer",
             Engine::Loom { .. } => "loom",
             Engine::Shuttle { .. } => "shuttle",
         }
@@ -102,6 +115,16 @@ impl Engine {
             Engine::Native => Verdict::Sampled {
                 executions,
                 strategy: "real threads".to_owned(),
+            },
+            Engine::Explorer { preemptions: None } => Verdict::Exhausted {
+                executions,
+                memory_model: "SC",
+            },
+            Engine::Explorer {
+                preemptions: Some(bound),
+            } => Verdict::Bounded {
+                bound: format!("at most {bound} preemptions, SC"),
+                executions,
             },
             Engine::Loom { preemptions: None } => Verdict::Exhausted {
                 executions,
@@ -127,6 +150,9 @@ impl fmt::Display for Engine {
         match self {
             Engine::Loom {
                 preemptions: Some(bound),
+            }
+            | Engine::Explorer {
+                preemptions: Some(bound),
             } => write!(f, ":{bound}"),
             Engine::Shuttle { strategy } => match strategy {
                 Strategy::Portfolio => Ok(()),
@@ -142,7 +168,7 @@ impl fmt::Display for Engine {
 /// Why a text names no engine.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error(
-    "there is no engine '{0}'; engines are native, loom, loom:N (at most N preemptions), shuttle, shuttle:random, shuttle:pct, shuttle:urw"
+    "there is no engine '{0}'; engines are native, explorer, explorer:N, loom, loom:N (at most N preemptions), shuttle, shuttle:random, shuttle:pct, shuttle:urw"
 )]
 pub struct UnknownEngine(pub String);
 
@@ -157,6 +183,10 @@ impl FromStr for Engine {
         };
         match (name, parameter) {
             ("native", None) => Ok(Engine::Native),
+            ("explorer", None) => Ok(Engine::Explorer { preemptions: None }),
+            ("explorer", Some(bound)) => Ok(Engine::Explorer {
+                preemptions: Some(bound.parse().map_err(|_| unknown())?),
+            }),
             ("loom", None) => Ok(Engine::Loom { preemptions: None }),
             ("loom", Some(bound)) => Ok(Engine::Loom {
                 preemptions: Some(bound.parse().map_err(|_| unknown())?),
@@ -183,6 +213,8 @@ mod tests {
     fn every_engine_has_one_text_form() {
         let texts = [
             "native",
+            "explorer",
+            "explorer:2",
             "loom",
             "loom:3",
             "shuttle",
@@ -200,6 +232,7 @@ mod tests {
             "loom:x",
             "loom:300",
             "native:1",
+            "explorer:-1",
             "shuttle:dfs",
         ] {
             assert!(text.parse::<Engine>().is_err(), "{text}");

@@ -243,6 +243,12 @@ fn classify(message: &str) -> Result<(FailureKind, String), String> {
     if internal.iter().any(|text| first.contains(text)) || first.contains("self.max_threads") {
         return Err(format!("loom: {first}"));
     }
+    Ok((FailureKind::Property, signature_of_panic(first)))
+}
+
+/// What a panic with this message is told apart by.
+pub(crate) fn signature_of_panic(message: &str) -> String {
+    let first = message.lines().next().unwrap_or_default();
     // Numbers differ between executions of one bug.
     let mut signature = String::from("panic: ");
     for c in first.chars().take(80) {
@@ -252,7 +258,7 @@ fn classify(message: &str) -> Result<(FailureKind, String), String> {
             true => signature.push('#'),
         }
     }
-    Ok((FailureKind::Property, signature))
+    signature
 }
 
 fn stuck(host: &Host, still: Duration) -> End {

@@ -1,5 +1,6 @@
-//! Engines that run code written against [`selvedge_core::Platform`]: real threads, loom and
-//! shuttle, each in a child process, each with an honest verdict, each failure with a seed.
+//! Engines that run code written against [`selvedge_core::Platform`]: real threads, loom,
+//! shuttle and an explorer of our own, each in a child process, each with an honest verdict,
+//! each failure with a seed.
 //!
 //! The way of a unit: a [`UnitSpec`](unit::UnitSpec) goes to a child ([`child`]), which runs
 //! the body under the [`Engine`] ([`host`]) and writes records; the parent turns them
@@ -8,6 +9,7 @@
 mod body;
 pub mod child;
 mod engines;
+pub mod explorer;
 pub mod host;
 mod log;
 mod platforms;
@@ -19,9 +21,11 @@ pub use body::{Bodies, BodyFn, Cx, Observation, Violation, reach, violate};
 pub use engines::{Engine, Strategy, UnknownEngine};
 pub use log::{DecisionLog, Schedule, TaskName};
 pub use platforms::{
-    Cell, LoomArc, LoomCondvar, LoomJoinHandle, LoomMutex, LoomPlatform, LoomRwLock, LoomThread,
-    ShuttleArc, ShuttleCondvar, ShuttleGuard, ShuttleJoinHandle, ShuttleMutex, ShuttlePlatform,
-    ShuttleRwLock, ShuttleThread,
+    Cell, ExplorerArc, ExplorerAtomic, ExplorerCondvar, ExplorerGuard, ExplorerJoinHandle,
+    ExplorerMutex, ExplorerPlatform, ExplorerReadGuard, ExplorerRwLock, ExplorerThread,
+    ExplorerWriteGuard, LoomArc, LoomCondvar, LoomJoinHandle, LoomMutex, LoomPlatform, LoomRwLock,
+    LoomThread, ShuttleArc, ShuttleCondvar, ShuttleGuard, ShuttleJoinHandle, ShuttleMutex,
+    ShuttlePlatform, ShuttleRwLock, ShuttleThread,
 };
 pub use seed::{Seed, SeedError, revision_of};
 pub use selvedge_core::Std;

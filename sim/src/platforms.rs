@@ -65,8 +65,14 @@ macro_rules! atomic_ints {
     )*};
 }
 
+mod explorer;
 mod loom;
 mod shuttle;
+
+pub use self::explorer::{
+    ExplorerArc, ExplorerAtomic, ExplorerCondvar, ExplorerGuard, ExplorerJoinHandle, ExplorerMutex,
+    ExplorerPlatform, ExplorerReadGuard, ExplorerRwLock, ExplorerThread, ExplorerWriteGuard,
+};
 
 pub use self::loom::{
     LoomArc, LoomCondvar, LoomJoinHandle, LoomMutex, LoomPlatform, LoomRwLock, LoomThread,

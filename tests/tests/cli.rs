@@ -13,12 +13,12 @@ const SCENARIO: &str = "pool-check-then-act";
 fn the_first_command_of_the_ticket_finds_its_bug_and_the_fix() {
     let (exit, units) = check(&[SCENARIO]);
     assert_eq!(exit, 0);
-    assert_eq!(units.len(), 6);
+    assert_eq!(units.len(), 8);
     for unit in &units {
         assert_eq!(unit["scenario"], SCENARIO);
         assert_eq!(unit["as_expected"], true, "{unit}");
         match (unit["variant"].as_str(), unit["engine"].as_str()) {
-            (Some("as-reported"), Some("loom" | "shuttle")) => {
+            (Some("as-reported"), Some("explorer" | "loom" | "shuttle")) => {
                 assert_eq!(unit["verdict"], "Violated");
                 assert_eq!(unit["signature"], "pop-from-empty-list");
                 assert!(
@@ -27,7 +27,9 @@ fn the_first_command_of_the_ticket_finds_its_bug_and_the_fix() {
                         .is_some_and(|seed| seed.starts_with("sv1."))
                 );
             }
-            (Some("shipped"), Some("loom")) => assert_eq!(unit["verdict"], "Exhausted"),
+            (Some("shipped"), Some("explorer" | "loom")) => {
+                assert_eq!(unit["verdict"], "Exhausted");
+            }
             (Some("shipped"), Some("native" | "shuttle")) => {
                 assert_eq!(unit["verdict"], "Sampled");
             }

@@ -22,9 +22,9 @@ fn seed_of(units: &[Value], engine: &str) -> String {
 
 #[test]
 fn a_seed_reproduces_its_failure_ten_times_of_ten() {
-    let (_, units) = check(&[SCENARIO, "--engine", "loom,shuttle"]);
+    let (_, units) = check(&[SCENARIO, "--engine", "explorer,loom,shuttle"]);
     let dir = tempfile::tempdir().unwrap();
-    for engine in ["loom", "shuttle"] {
+    for engine in ["explorer", "loom", "shuttle"] {
         let seed = seed_of(&units, engine);
         let first = run(dir.path(), &["replay", &seed]);
         assert!(stdout(&first).contains("violated: pop-from-empty-list"));
@@ -42,7 +42,7 @@ fn a_seed_reproduces_its_failure_ten_times_of_ten() {
 
 #[test]
 fn every_twin_that_was_found_replays_to_its_signature() {
-    let (_, units) = check(&["--engine", "loom,shuttle", "--budget", "120s"]);
+    let (_, units) = check(&["--engine", "explorer,loom,shuttle", "--budget", "120s"]);
     let dir = tempfile::tempdir().unwrap();
     let found = units.iter().filter(|unit| unit["verdict"] == "Violated");
     for unit in found {

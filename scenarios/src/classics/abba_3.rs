@@ -10,7 +10,7 @@ use selvedge_core::platform::Platform;
 use selvedge_sim::{Cx, Observation, bodies};
 
 use super::accounts::{LockOrder, ring_of_transfers};
-use crate::registry::{Expect, Scenario, loom, shuttle};
+use crate::registry::{Expect, Scenario, explorer, loom, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "abba-3",
@@ -22,7 +22,11 @@ pub(super) const SCENARIO: Scenario = Scenario {
     signature: "deadlock",
     must_reach: &["received-before-it-gave"],
     // Not on real threads, which would hang.
-    engines: &[loom(Expect::Finds), shuttle(Expect::Finds)],
+    engines: &[
+        explorer(Expect::Finds),
+        loom(Expect::Finds),
+        shuttle(Expect::Finds),
+    ],
 };
 
 fn giver_first<P: Platform>(cx: &Cx) -> Observation {

@@ -14,7 +14,7 @@ use selvedge_core::platform::{Condvar, Mutex, Platform};
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
 use super::race::{observe, race};
-use crate::registry::{Expect, Scenario, loom, shuttle};
+use crate::registry::{Expect, Scenario, explorer, loom, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "bounded-buffer-notify-one",
@@ -29,7 +29,11 @@ pub(super) const SCENARIO: Scenario = Scenario {
     signature: "deadlock",
     must_reach: &["consumer-waited", "producer-waited"],
     // Not on real threads, which would hang.
-    engines: &[loom(Expect::Finds), shuttle(Expect::Finds)],
+    engines: &[
+        explorer(Expect::Finds),
+        loom(Expect::Finds),
+        shuttle(Expect::Finds),
+    ],
 };
 
 /// The condition variable that consumers wait on.

@@ -9,7 +9,7 @@ use selvedge_core::platform::{Atomic, Ordering, Platform};
 use selvedge_sim::bodies;
 
 use super::exclusion::{self, Lock, both_count};
-use crate::registry::{Expect, Scenario, loom, native, shuttle};
+use crate::registry::{Expect, SC_ONLY, Scenario, explorer, loom, native, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "dekker",
@@ -26,6 +26,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     must_reach: &["main-came-first"],
     engines: &[
         native(Expect::May("processors buffer stores, x86 too")),
+        explorer(SC_ONLY),
         loom(Expect::Finds),
         shuttle(Expect::Misses(
             "every atomic is sequentially consistent there",

@@ -8,7 +8,7 @@ use selvedge_core::platform::{Mutex, Platform};
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
 use super::race::{observe, race};
-use crate::registry::{Expect, Scenario, loom, shuttle};
+use crate::registry::{Expect, Scenario, explorer, loom, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "dining-philosophers",
@@ -23,7 +23,11 @@ pub(super) const SCENARIO: Scenario = Scenario {
     signature: "deadlock",
     must_reach: &["fork-was-warm", "forks-were-cold"],
     // Not on real threads, which would hang.
-    engines: &[loom(Expect::Finds), shuttle(Expect::Finds)],
+    engines: &[
+        explorer(Expect::Finds),
+        loom(Expect::Finds),
+        shuttle(Expect::Finds),
+    ],
 };
 
 /// The main thread is one of them.

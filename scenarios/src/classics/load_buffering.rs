@@ -11,7 +11,7 @@ use selvedge_core::platform::{Atomic, Ordering, Platform};
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
 use super::race::{observe, race};
-use crate::registry::{Expect, Scenario, loom, native, shuttle};
+use crate::registry::{Expect, SC_ONLY, Scenario, explorer, loom, native, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "load-buffering",
@@ -24,6 +24,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     must_reach: &["one-saw-the-other"],
     engines: &[
         native(ON_THIS_MACHINE),
+        explorer(SC_ONLY),
         loom(Expect::Misses("a load never sees a store to come there")),
         shuttle(Expect::Misses(
             "every atomic is sequentially consistent there",

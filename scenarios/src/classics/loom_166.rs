@@ -14,7 +14,7 @@ use selvedge_core::platform::{Atomic, Mutex, Ordering, Platform};
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
 use super::race::{observe, race};
-use crate::registry::{BY_LUCK, Expect, Scenario, loom, native, shuttle};
+use crate::registry::{BY_LUCK, Expect, Scenario, explorer, loom, native, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "loom-166",
@@ -27,6 +27,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     must_reach: &["read-empty"],
     engines: &[
         native(BY_LUCK),
+        explorer(Expect::Finds),
         loom(Expect::Misses("loom loses this outcome (its issue 166)")),
         shuttle(Expect::Finds),
     ],

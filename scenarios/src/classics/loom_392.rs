@@ -13,7 +13,7 @@ use selvedge_core::platform::{Atomic, Ordering, Platform};
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
 use super::race::race;
-use crate::registry::{BY_LUCK, Expect, Scenario, loom, native, shuttle};
+use crate::registry::{BY_LUCK, Expect, Scenario, explorer, loom, native, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "loom-392",
@@ -26,6 +26,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     must_reach: &["stored"],
     engines: &[
         native(BY_LUCK),
+        explorer(Expect::Finds),
         loom(Expect::Misses("loom loses this outcome (its issue 392)")),
         shuttle(Expect::Finds),
     ],

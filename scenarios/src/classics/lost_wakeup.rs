@@ -8,7 +8,7 @@ use selvedge_core::platform::{Condvar, Mutex, Platform};
 use selvedge_sim::{Cx, Observation, bodies, reach};
 
 use super::race::{observe, race};
-use crate::registry::{Expect, Scenario, loom, shuttle};
+use crate::registry::{Expect, Scenario, explorer, loom, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "lost-wakeup",
@@ -20,7 +20,11 @@ pub(super) const SCENARIO: Scenario = Scenario {
     signature: "deadlock",
     must_reach: &["ready-at-once", "had-to-wait"],
     // Not on real threads, which would hang.
-    engines: &[loom(Expect::Finds), shuttle(Expect::Finds)],
+    engines: &[
+        explorer(Expect::Finds),
+        loom(Expect::Finds),
+        shuttle(Expect::Finds),
+    ],
 };
 
 /// A flag to wait for.

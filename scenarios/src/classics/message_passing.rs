@@ -9,7 +9,7 @@ use selvedge_core::platform::{Atomic, Ordering, Platform};
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
 use super::race::{observe, race};
-use crate::registry::{Expect, Scenario, loom, native, shuttle};
+use crate::registry::{Expect, SC_ONLY, Scenario, explorer, loom, native, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "message-passing",
@@ -22,6 +22,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     must_reach: &["flag-seen"],
     engines: &[
         native(Expect::May("x86 keeps stores in order, ARM does not")),
+        explorer(SC_ONLY),
         loom(Expect::Finds),
         shuttle(Expect::Misses(
             "every atomic is sequentially consistent there",

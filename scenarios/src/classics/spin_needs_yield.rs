@@ -9,7 +9,7 @@ use selvedge_core::platform::{Atomic, Ordering, Platform};
 use selvedge_sim::{Cx, Observation, bodies, reach};
 
 use super::race::race;
-use crate::registry::{Expect, Scenario, loom, shuttle};
+use crate::registry::{Expect, Scenario, explorer, loom, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "spin-needs-yield",
@@ -21,7 +21,11 @@ pub(super) const SCENARIO: Scenario = Scenario {
     signature: "livelock",
     must_reach: &["flag-seen"],
     // Not on real threads: the kernel preempts a spinning thread, milliseconds later.
-    engines: &[loom(Expect::Finds), shuttle(Expect::Finds)],
+    engines: &[
+        explorer(Expect::Finds),
+        loom(Expect::Finds),
+        shuttle(Expect::Finds),
+    ],
 };
 
 fn never_yields<P: Platform>(cx: &Cx) -> Observation {

@@ -10,7 +10,7 @@ use selvedge_core::platform::{Atomic, Ordering, Platform};
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
 use super::race::{observe, race};
-use crate::registry::{Expect, Scenario, loom, native, shuttle};
+use crate::registry::{Expect, SC_ONLY, Scenario, explorer, loom, native, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "store-buffering",
@@ -23,6 +23,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     must_reach: &["one-saw-the-other"],
     engines: &[
         native(Expect::May("processors buffer stores, x86 too")),
+        explorer(SC_ONLY),
         loom(Expect::Finds),
         shuttle(Expect::Misses(
             "every atomic is sequentially consistent there",

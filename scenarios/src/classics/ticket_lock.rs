@@ -6,7 +6,7 @@ use selvedge_core::platform::{Atomic, AtomicInt, Ordering, Platform};
 use selvedge_sim::bodies;
 
 use super::exclusion::{self, Lock, both_count};
-use crate::registry::{BY_LUCK, Expect, Scenario, loom, native, shuttle};
+use crate::registry::{BY_LUCK, Expect, Scenario, explorer, loom, native, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "ticket-lock",
@@ -21,7 +21,12 @@ pub(super) const SCENARIO: Scenario = Scenario {
     shipped: bodies!(both_count, TicketLock),
     signature: exclusion::SIGNATURE,
     must_reach: &["main-came-first"],
-    engines: &[native(BY_LUCK), loom(Expect::Finds), shuttle(Expect::Finds)],
+    engines: &[
+        native(BY_LUCK),
+        explorer(Expect::Finds),
+        loom(Expect::Finds),
+        shuttle(Expect::Finds),
+    ],
 };
 
 struct TicketLock<P: Platform> {

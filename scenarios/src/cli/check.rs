@@ -140,8 +140,9 @@ fn run_all(
     let mut order = planned.to_vec();
     order.sort_by_key(|unit| match unit.engine {
         Engine::Native => 0,
-        Engine::Shuttle { .. } => 1,
-        Engine::Loom { .. } => 2,
+        Engine::Explorer { .. } => 1,
+        Engine::Shuttle { .. } => 2,
+        Engine::Loom { .. } => 3,
     });
     let queue = Mutex::new(VecDeque::from(order));
     let progress = Progress::new(planned.len());

@@ -16,6 +16,7 @@ pub(super) fn engine(text: &str) -> Result<Engine, String> {
     text.parse().map_err(|error| {
         let known = [
             "native",
+            "explorer",
             "loom",
             "shuttle",
             "shuttle:random",

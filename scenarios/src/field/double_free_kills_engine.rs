@@ -12,7 +12,7 @@ use selvedge_core::platform::{JoinHandle, Mutex, Platform, Shared};
 use selvedge_core::{AgentId, BlockPool, BlockRef, LayerId, ModelCacheSpec};
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
-use crate::registry::{Expect, Scenario, loom, native, shuttle};
+use crate::registry::{Expect, Scenario, explorer, loom, native, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "double-free-kills-engine",
@@ -25,6 +25,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     must_reach: &["double-free-refused", "others-served"],
     engines: &[
         native(Expect::Finds),
+        explorer(Expect::Finds),
         loom(Expect::Finds),
         shuttle(Expect::Finds),
     ],

@@ -12,7 +12,7 @@
 use selvedge_core::platform::{Atomic, AtomicInt, JoinHandle, Ordering, Platform, Shared};
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
-use crate::registry::{Expect, Scenario, loom, native, shuttle};
+use crate::registry::{Expect, SC_ONLY, Scenario, explorer, loom, native, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "relaxed-publication",
@@ -27,6 +27,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
         native(Expect::May(
             "an x86 increment is a barrier, an ARM one is not",
         )),
+        explorer(SC_ONLY),
         loom(Expect::Finds),
         shuttle(Expect::Misses(
             "every atomic is sequentially consistent there",

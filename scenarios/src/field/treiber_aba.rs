@@ -13,7 +13,7 @@ use selvedge_core::platform::{Atomic, JoinHandle, Ordering, Platform, Shared};
 use selvedge_core::{AgentId, BlockPool, BlockRef, LayerId, ModelCacheSpec};
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
-use crate::registry::{BY_LUCK, Expect, Scenario, loom, native, shuttle};
+use crate::registry::{BY_LUCK, Expect, Scenario, explorer, loom, native, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "treiber-aba",
@@ -24,7 +24,12 @@ pub(super) const SCENARIO: Scenario = Scenario {
     shipped: bodies!(take_while_another_recycles, Shipped),
     signature: "two-owners",
     must_reach: &["recycled"],
-    engines: &[native(BY_LUCK), loom(Expect::Finds), shuttle(Expect::Finds)],
+    engines: &[
+        native(BY_LUCK),
+        explorer(Expect::Finds),
+        loom(Expect::Finds),
+        shuttle(Expect::Finds),
+    ],
 };
 
 const BLOCKS: usize = 3;

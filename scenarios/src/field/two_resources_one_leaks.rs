@@ -15,7 +15,7 @@ use selvedge_core::pool::AllocateError;
 use selvedge_core::{AgentId, BlockPool, BlockRef, LayerId, ModelCacheSpec};
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
-use crate::registry::{BY_LUCK, Expect, Scenario, loom, native, shuttle};
+use crate::registry::{BY_LUCK, Expect, Scenario, explorer, loom, native, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "two-resources-one-leaks",
@@ -26,7 +26,12 @@ pub(super) const SCENARIO: Scenario = Scenario {
     shipped: bodies!(leases),
     signature: "slot-leaked",
     must_reach: &["admitted", "refused"],
-    engines: &[native(BY_LUCK), loom(Expect::Finds), shuttle(Expect::Finds)],
+    engines: &[
+        native(BY_LUCK),
+        explorer(Expect::Finds),
+        loom(Expect::Finds),
+        shuttle(Expect::Finds),
+    ],
 };
 
 const SLOTS: u32 = 2;

@@ -14,7 +14,7 @@ use selvedge_core::pool::FreeError;
 use selvedge_core::{AgentId, BlockPool, BlockRef, LayerId, ModelCacheSpec};
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
-use crate::registry::{BY_LUCK, Expect, Scenario, loom, native, shuttle};
+use crate::registry::{BY_LUCK, Expect, Scenario, explorer, loom, native, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "A-CLEAR-WINDOW",
@@ -25,7 +25,12 @@ pub(super) const SCENARIO: Scenario = Scenario {
     shipped: bodies!(turn_in_the_window, Shipped),
     signature: "two-owners",
     must_reach: &["stale-handle-refused"],
-    engines: &[native(BY_LUCK), loom(Expect::Finds), shuttle(Expect::Finds)],
+    engines: &[
+        native(BY_LUCK),
+        explorer(Expect::Finds),
+        loom(Expect::Finds),
+        shuttle(Expect::Finds),
+    ],
 };
 
 const BLOCKS: u32 = 2;

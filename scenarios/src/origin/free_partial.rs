@@ -16,7 +16,7 @@ use selvedge_core::pool::invariants::failed_is_unchanged;
 use selvedge_core::{AgentId, BlockPool, BlockRef, LayerId, ModelCacheSpec, PoolState};
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
-use crate::registry::{Expect, Scenario, loom, native, shuttle};
+use crate::registry::{Expect, Scenario, explorer, loom, native, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "A-FREE-PARTIAL",
@@ -29,6 +29,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     must_reach: &["refused", "refused-again", "rest-freed"],
     engines: &[
         native(Expect::Finds),
+        explorer(Expect::Finds),
         loom(Expect::Finds),
         shuttle(Expect::Finds),
     ],

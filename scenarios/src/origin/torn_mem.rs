@@ -11,7 +11,7 @@ use selvedge_core::platform::{Atomic, JoinHandle, Ordering, Platform, Shared};
 use selvedge_core::{BlockPool, LayerId, ModelCacheSpec};
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
-use crate::registry::{BY_LUCK, Expect, Scenario, loom, native, shuttle};
+use crate::registry::{BY_LUCK, Expect, Scenario, explorer, loom, native, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "A-TORN-MEM",
@@ -22,7 +22,12 @@ pub(super) const SCENARIO: Scenario = Scenario {
     shipped: bodies!(one_snapshot),
     signature: "torn-report",
     must_reach: &["saw-unused", "saw-used"],
-    engines: &[native(BY_LUCK), loom(Expect::Finds), shuttle(Expect::Finds)],
+    engines: &[
+        native(BY_LUCK),
+        explorer(Expect::Finds),
+        loom(Expect::Finds),
+        shuttle(Expect::Finds),
+    ],
 };
 
 const BLOCKS: u32 = 2;

@@ -11,7 +11,7 @@ use selvedge_core::platform::{JoinHandle, Mutex, Platform, Shared};
 use selvedge_core::{AgentId, BlockPool, BlockRef, LayerId, ModelCacheSpec};
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
-use crate::registry::{BY_LUCK, Expect, Scenario, loom, native, shuttle};
+use crate::registry::{BY_LUCK, Expect, Scenario, explorer, loom, native, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "A-UNLOCKED-ORPHAN",
@@ -22,7 +22,12 @@ pub(super) const SCENARIO: Scenario = Scenario {
     shipped: bodies!(two_want_two_of_three, Shipped),
     signature: "block-without-owner",
     must_reach: &["granted", "refused"],
-    engines: &[native(BY_LUCK), loom(Expect::Finds), shuttle(Expect::Finds)],
+    engines: &[
+        native(BY_LUCK),
+        explorer(Expect::Finds),
+        loom(Expect::Finds),
+        shuttle(Expect::Finds),
+    ],
 };
 
 const BLOCKS: u32 = 3;

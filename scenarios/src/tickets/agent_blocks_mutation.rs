@@ -14,7 +14,7 @@ use selvedge_core::platform::{Atomic, JoinHandle, Mutex, Ordering, Platform, Sha
 use selvedge_core::{AgentBlocks, BlockLease, BlockPool, KvBlock, LayerId, ModelCacheSpec};
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
-use crate::registry::{BY_LUCK, Expect, Scenario, loom, native, shuttle};
+use crate::registry::{BY_LUCK, Expect, Scenario, explorer, loom, native, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "agent-blocks-mutation",
@@ -25,7 +25,12 @@ pub(super) const SCENARIO: Scenario = Scenario {
     shipped: bodies!(longer_and_shorter, Replaced),
     signature: "token-sum-differs",
     must_reach: &["read-shorter", "read-level"],
-    engines: &[native(BY_LUCK), loom(Expect::Finds), shuttle(Expect::Finds)],
+    engines: &[
+        native(BY_LUCK),
+        explorer(Expect::Finds),
+        loom(Expect::Finds),
+        shuttle(Expect::Finds),
+    ],
 };
 
 const LAYERS: usize = 2;

@@ -15,7 +15,7 @@ use selvedge_core::platform::{JoinHandle, Platform, Shared};
 use selvedge_core::{AgentBlocks, BlockPool, KvBlock, LayerId, ModelCacheSpec};
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
-use crate::registry::{Expect, Scenario, loom, native, shuttle};
+use crate::registry::{Expect, Scenario, explorer, loom, native, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "opaque-payload",
@@ -29,6 +29,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     // Once per execution is enough: the bug needs no luck.
     engines: &[
         native(Expect::Finds),
+        explorer(Expect::Finds),
         loom(Expect::Finds),
         shuttle(Expect::Finds),
     ],

@@ -10,7 +10,7 @@ use selvedge_core::pool::AllocateError;
 use selvedge_core::{AgentId, BlockPool, LayerId, ModelCacheSpec};
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
-use crate::registry::{BY_LUCK, Expect, Scenario, loom, native, shuttle};
+use crate::registry::{BY_LUCK, Expect, Scenario, explorer, loom, native, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "pool-check-then-act",
@@ -21,7 +21,12 @@ pub(super) const SCENARIO: Scenario = Scenario {
     shipped: bodies!(two_want_two_of_three, Shipped),
     signature: "pop-from-empty-list",
     must_reach: &["granted", "exhausted"],
-    engines: &[native(BY_LUCK), loom(Expect::Finds), shuttle(Expect::Finds)],
+    engines: &[
+        native(BY_LUCK),
+        explorer(Expect::Finds),
+        loom(Expect::Finds),
+        shuttle(Expect::Finds),
+    ],
 };
 
 const BLOCKS: u32 = 3;

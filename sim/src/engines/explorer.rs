@@ -1,0 +1,72 @@
+//! `explorer`: every order of steps that anybody could tell apart, until done; or every schedule
+//! with few preemptions.
+//!
+//! The host holds whichever thread panics, so nothing is caught here: the schedule is written
+//! down step by step where the watching thread can read it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::explorer::{Explorer, SearchEnd};
+use crate::host::Host;
+use crate::unit::{End, Task, UnitSpec};
+use crate::{BodyFn, Cx, DecisionLog, Observation, Schedule};
+
+/// The body's chance is the same in each execution: what differs is the schedule.
+const SEED: u64 = 0;
+
+pub(crate) fn execute(
+    host: &Arc<Host>,
+    spec: &UnitSpec,
+    preemptions: Option<u8>,
+    body: BodyFn,
+) -> End {
+    let explorer = Explorer {
+        preemptions: preemptions.map(u32::from),
+        ..Explorer::default()
+    };
+    let schedule = Arc::new(Mutex::new(Schedule::default()));
+    let told = Arc::clone(&schedule);
+    host.tell_log_by(move || {
+        let schedule = told.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(DecisionLog::Schedule(schedule.clone()))
+    });
+    let inner = Arc::clone(host);
+    let body = move || {
+        inner.begin();
+        body(&Cx::new(SEED, 0, 1))
+    };
+    let end = match &spec.task {
+        Task::Search { .. } => {
+            let observed = |outcome: &str| host.observe(&Observation::of(outcome));
+            explorer.run_watched(schedule, body, observed).end
+        }
+        Task::Replay {
+            log: DecisionLog::Schedule(wanted),
+        } => match explorer.replay_watched(wanted, schedule, body) {
+            SearchEnd::Complete => {
+                return End::NotReproduced {
+                    stale: false,
+                    why: "the schedule was followed to its end, and all was well".to_owned(),
+                };
+            }
+            SearchEnd::NotDeterministic(why) => return End::NotReproduced { stale: true, why },
+            end => end,
+        },
+        Task::Replay { .. } | Task::Capture { .. } => {
+            return End::Failed {
+                what: "the explorer replays a schedule, nothing else".to_owned(),
+            };
+        }
+    };
+    match end {
+        SearchEnd::Complete => End::Complete {
+            drawn: String::new(),
+        },
+        SearchEnd::BudgetEnded => End::Cut,
+        SearchEnd::NotDeterministic(what) => End::Failed { what },
+        SearchEnd::Violated { failure, schedule } => End::Violated {
+            failure,
+            log: Some(DecisionLog::Schedule(schedule)),
+        },
+    }
+}

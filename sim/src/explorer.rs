@@ -1,0 +1,399 @@
+//! The explorer: runs a body once for every way in which its steps can be ordered that anybody
+//! could tell apart, under sequential consistency.
+//!
+//! **Write the body against [`Platform`](selvedge_core::Platform), run it on
+//! [`ExplorerPlatform`](crate::ExplorerPlatform) inside [`Explorer::run`]; the search is
+//! complete only where it says [`SearchEnd::Complete`].**
+//!
+//! What it does not see: weak memory (every atomic is sequentially consistent here), and state
+//! that the body shares outside of its platform. The latter is noticed where it matters, when
+//! the same prefix of steps leads somewhere else, and ends the search as
+//! [`SearchEnd::NotDeterministic`].
+//!
+//! # Loops that wait
+//! A loop around `yield_now` would have no end. A task that goes round twice in the same way,
+//! while nobody else changes what it looks at, goes on only after somebody did, or once nobody
+//! else can go on. What is lost is the number of idle rounds; a loop that gives up after a
+//! number of them is seen giving up only when nobody else can go on. Likewise a task's timed
+//! waits time out at will twice, and after that only when nobody else can go on.
+
+pub(crate) mod access;
+mod clock;
+mod fibers;
+mod plain;
+mod record;
+mod reduction;
+pub(crate) mod runtime;
+mod words;
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+use self::fibers::Fibers;
+use self::plain::{DepthFirst, Follow, Probe};
+use self::record::Record;
+use self::reduction::Reduction;
+use self::runtime::{Ending, Panic, Pick, SharedSchedule, Strategy};
+use crate::{Failure, FailureKind, Observation, Schedule};
+
+/// How to search. [`Explorer::default`] is the full search with reduction, without a limit.
+#[derive(Clone, Debug)]
+pub struct Explorer {
+    /// At most so many preemptions an execution, and then without reduction.
+    pub preemptions: Option<u32>,
+    /// Whether to leave out executions that differ only in the order of independent steps.
+    /// Without it the search is plain depth-first search, for comparison.
+    pub reduce: bool,
+    /// An execution of more steps than this is taken to spin.
+    pub max_steps: usize,
+    /// The search is cut short after so many executions.
+    pub max_executions: u64,
+    /// The search is cut short after so long.
+    pub max_time: Duration,
+    /// Whether to go on past a failure, noting it as an observation. Every ordering of a body
+    /// that fails is then seen, which is what comparisons need.
+    pub past_failures: bool,
+}
+
+impl Default for Explorer {
+    fn default() -> Self {
+        Explorer {
+            preemptions: None,
+            reduce: true,
+            max_steps: 10_000,
+            max_executions: u64::MAX,
+            max_time: Duration::MAX,
+            past_failures: false,
+        }
+    }
+}
+
+/// What a search came to.
+#[derive(Clone, Debug)]
+pub struct Search {
+    /// How it ended.
+    pub end: SearchEnd,
+    /// Executions run to their end.
+    pub executions: u64,
+    /// Executions given up because what they would have shown was seen before.
+    pub abandoned: u64,
+    /// Every different outcome.
+    pub observations: BTreeSet<String>,
+}
+
+/// How a search ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SearchEnd {
+    /// By itself: everything there is was explored, or everything within the preemption bound.
+    Complete,
+    /// A property does not hold.
+    Violated {
+        /// Which.
+        failure: Failure,
+        /// What leads there.
+        schedule: Schedule,
+    },
+    /// A limit cut it short. This is no pass.
+    BudgetEnded,
+    /// The body does not do the same thing when the same steps are taken, so that nothing
+    /// that was seen means anything. This is no pass either.
+    NotDeterministic(String),
+}
+
+/// How many schedules there are, by Knuth's method: random descents, each taken to stand for
+/// as many as the product of the widths it met.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Estimate {
+    /// Descents.
+    pub probes: u32,
+    /// The mean.
+    pub schedules: f64,
+    /// The mean's standard error: the spread of what other descents would have said.
+    pub standard_error: f64,
+}
+
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one a search, and it stays where it is"
+)]
+enum Plan {
+    Reduced(Reduction),
+    Plain(DepthFirst),
+    Probe(Box<Probe>),
+    Follow(Follow),
+}
+
+impl Strategy for Plan {
+    fn pick(&mut self, record: &Record, enabled: &[u32], current: u32) -> Pick {
+        match self {
+            Plan::Reduced(plan) => plan.pick(record, enabled, current),
+            Plan::Plain(plan) => plan.pick(record, enabled, current),
+            Plan::Probe(plan) => plan.pick(record, enabled, current),
+            Plan::Follow(plan) => plan.pick(record, enabled, current),
+        }
+    }
+}
+
+/// One execution after the other: what they share.
+struct Session {
+    fibers: Fibers,
+    record: Record,
+    max_steps: usize,
+    schedule: SharedSchedule,
+    body: Rc<dyn Fn()>,
+    outcome: Rc<RefCell<Option<Observation>>>,
+}
+
+impl Session {
+    fn new(
+        explorer: &Explorer,
+        schedule: SharedSchedule,
+        body: impl Fn() -> Observation + 'static,
+    ) -> Self {
+        let outcome = Rc::new(RefCell::new(None));
+        let told = Rc::clone(&outcome);
+        Session {
+            fibers: Fibers::default(),
+            record: Record::default(),
+            max_steps: explorer.max_steps,
+            schedule,
+            body: Rc::new(move || {
+                let observation = body();
+                told.replace(Some(observation));
+            }),
+            outcome,
+        }
+    }
+
+    fn execute(&mut self, plan: Plan) -> (Plan, Ending) {
+        self.outcome.take();
+        let done = runtime::execute(
+            &mut self.fibers,
+            std::mem::take(&mut self.record),
+            plan,
+            self.max_steps,
+            Arc::clone(&self.schedule),
+            Rc::clone(&self.body),
+        );
+        self.record = done.record;
+        (done.strategy, done.ending)
+    }
+
+    fn schedule(&self) -> Schedule {
+        self.schedule
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn outcome(&self) -> String {
+        (self.outcome.borrow().as_ref()).map_or_else(String::new, |o| o.as_str().to_owned())
+    }
+}
+
+impl Explorer {
+    /// Searches. The body is run once an execution and must make whatever it shares itself.
+    ///
+    /// ```
+    /// use selvedge_core::platform::{JoinHandle, Mutex, Platform, Shared};
+    /// use selvedge_sim::explorer::{Explorer, SearchEnd};
+    /// use selvedge_sim::{ExplorerPlatform as P, Observation};
+    ///
+    /// let search = Explorer::default().run(|| {
+    ///     let lock = <P as Platform>::Arc::new(<P as Platform>::Mutex::new(String::new()));
+    ///     let theirs = lock.clone();
+    ///     let other = P::spawn(move || theirs.lock().push('b'));
+    ///     lock.lock().push('a');
+    ///     other.join();
+    ///     let text = lock.lock().clone();
+    ///     Observation::of(text)
+    /// });
+    /// assert_eq!(search.end, SearchEnd::Complete);
+    /// assert_eq!(search.observations.into_iter().collect::<Vec<_>>(), ["ab", "ba"]);
+    /// ```
+    pub fn run(&self, body: impl Fn() -> Observation + 'static) -> Search {
+        self.run_watched(SharedSchedule::default(), body, |_| {})
+    }
+
+    /// The same; the schedule can be read from elsewhere meanwhile, and `observed` is told
+    /// every outcome.
+    pub(crate) fn run_watched(
+        &self,
+        schedule: Arc<Mutex<Schedule>>,
+        body: impl Fn() -> Observation + 'static,
+        observed: impl Fn(&str),
+    ) -> Search {
+        let mut session = Session::new(self, schedule, body);
+        let mut search = Search {
+            end: SearchEnd::Complete,
+            executions: 0,
+            abandoned: 0,
+            observations: BTreeSet::new(),
+        };
+        let started = Instant::now();
+        let mut plan = self.first_plan();
+        loop {
+            let done = search.executions + search.abandoned;
+            if done >= self.max_executions
+                || (self.max_time != Duration::MAX && started.elapsed() >= self.max_time)
+            {
+                search.end = SearchEnd::BudgetEnded;
+                return search;
+            }
+            let ending;
+            let visible = session.record.seen_dropped.len();
+            (plan, ending) = session.execute(plan);
+            let cut_short = matches!(ending, Ending::Livelock | Ending::Panicked(_));
+            match ending {
+                Ending::GivenUp => search.abandoned += 1,
+                Ending::Complete => {
+                    search.executions += 1;
+                    let outcome = session.outcome();
+                    observed(&outcome);
+                    if !search.observations.contains(&outcome) {
+                        search.observations.insert(outcome);
+                    }
+                }
+                Ending::Broken(why) => {
+                    search.end = SearchEnd::NotDeterministic(why);
+                    return search;
+                }
+                failed => {
+                    search.executions += 1;
+                    let failure = failure_of(failed, self.max_steps);
+                    if !self.past_failures {
+                        let schedule = session.schedule();
+                        search.end = SearchEnd::Violated { failure, schedule };
+                        return search;
+                    }
+                    search.observations.insert(failure.signature);
+                }
+            }
+            if session.record.seen_dropped.len() > visible {
+                // Drops of these pointers are steps from now on, which changes every prefix.
+                plan = self.first_plan();
+                continue;
+            }
+            let more = match &mut plan {
+                Plan::Reduced(plan) => plan.advance(&session.record, cut_short),
+                Plan::Plain(plan) => plan.advance(),
+                Plan::Probe(_) | Plan::Follow(_) => false,
+            };
+            if !more {
+                return search;
+            }
+        }
+    }
+
+    fn first_plan(&self) -> Plan {
+        match self.reduce && self.preemptions.is_none() {
+            true => Plan::Reduced(Reduction::default()),
+            false => Plan::Plain(DepthFirst::new(self.preemptions)),
+        }
+    }
+
+    /// Runs the one execution of this schedule: `Violated` where it fails, `Complete` where
+    /// all went well, `NotDeterministic` where the schedule does not fit the body.
+    pub fn replay(
+        &self,
+        schedule: &Schedule,
+        body: impl Fn() -> Observation + 'static,
+    ) -> SearchEnd {
+        self.replay_watched(schedule, SharedSchedule::default(), body)
+    }
+
+    pub(crate) fn replay_watched(
+        &self,
+        schedule: &Schedule,
+        shared: Arc<Mutex<Schedule>>,
+        body: impl Fn() -> Observation + 'static,
+    ) -> SearchEnd {
+        if !schedule.is_well_formed() {
+            return SearchEnd::NotDeterministic(
+                "the schedule names tasks that are not there".to_owned(),
+            );
+        }
+        let mut session = Session::new(self, shared, body);
+        let (_, ending) = session.execute(Plan::Follow(Follow::new(schedule.clone())));
+        match ending {
+            Ending::Complete => SearchEnd::Complete,
+            Ending::Broken(why) => SearchEnd::NotDeterministic(why),
+            Ending::GivenUp => SearchEnd::BudgetEnded,
+            failed => SearchEnd::Violated {
+                failure: failure_of(failed, self.max_steps),
+                schedule: session.schedule(),
+            },
+        }
+    }
+
+    /// Estimates how many schedules plain search would have to run: an upper bound, often by
+    /// orders of magnitude, on what the reduced search does.
+    pub fn estimate(
+        &self,
+        probes: u32,
+        seed: u64,
+        body: impl Fn() -> Observation + 'static,
+    ) -> Estimate {
+        let mut session = Session::new(self, SharedSchedule::default(), body);
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut widths = Vec::new();
+        for _ in 0..probes {
+            let (plan, _) = session.execute(Plan::Probe(Box::new(Probe {
+                rng,
+                log_width: 0.0,
+            })));
+            let Plan::Probe(probe) = plan else {
+                break;
+            };
+            widths.push(probe.log_width.exp());
+            rng = probe.rng;
+        }
+        let n = widths.len().max(1) as f64;
+        let mean = widths.iter().sum::<f64>() / n;
+        let variance = widths
+            .iter()
+            .map(|width| (width - mean).powi(2))
+            .sum::<f64>()
+            / (n - 1.0).max(1.0);
+        Estimate {
+            probes,
+            schedules: mean,
+            standard_error: (variance / n).sqrt(),
+        }
+    }
+}
+
+fn failure_of(ending: Ending, max_steps: usize) -> Failure {
+    let (kind, signature, detail) = match ending {
+        Ending::Deadlock(words) => (FailureKind::Deadlock, "deadlock".to_owned(), words),
+        Ending::Livelock => (
+            FailureKind::Liveness,
+            "livelock".to_owned(),
+            format!(
+                "an execution did not end within {max_steps} steps: a loop waits for nothing, or without a yield"
+            ),
+        ),
+        Ending::Panicked(Panic::Violation(violation)) => {
+            (FailureKind::Property, violation.signature, violation.detail)
+        }
+        Ending::Panicked(Panic::Message(message)) => {
+            let signature = crate::host::signature_of_panic(&message);
+            (FailureKind::Property, signature, message)
+        }
+        Ending::Complete | Ending::GivenUp | Ending::Broken(_) => {
+            (FailureKind::Property, "none".to_owned(), String::new())
+        }
+    };
+    Failure {
+        kind,
+        signature,
+        detail,
+        location: String::new(),
+    }
+}

@@ -1,0 +1,175 @@
+//! Strategies without reduction: every schedule, every schedule with few preemptions, schedules
+//! drawn for an estimate, and a schedule that was written down.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::Rng;
+
+use super::record::{NO_CHOICE, Record};
+use super::runtime::{Pick, Strategy};
+use crate::Schedule;
+
+/// Everything that can be picked now: a task, and a waiter where it chooses one.
+fn options(record: &Record, enabled: &[u32]) -> Vec<(u32, u32)> {
+    let mut options = Vec::with_capacity(enabled.len());
+    for &task in enabled {
+        match record.choices(task) {
+            [] => options.push((task, NO_CHOICE)),
+            choices => options.extend(choices.iter().map(|&choice| (task, choice))),
+        }
+    }
+    options
+}
+
+/// Every schedule, depth first, with at most so many preemptions if there is a bound. Nothing
+/// is left out as equivalent to something else: a bound and a reduction do not go together
+/// without care, because what a sleeping step stands for may be past the bound.
+#[derive(Debug, Default)]
+pub(super) struct DepthFirst {
+    preemptions: Option<u32>,
+    nodes: Vec<Level>,
+    used: u32,
+}
+
+#[derive(Debug)]
+struct Level {
+    fingerprint: u64,
+    options: Vec<(u32, u32)>,
+    at: usize,
+}
+
+impl DepthFirst {
+    pub(super) fn new(preemptions: Option<u32>) -> Self {
+        DepthFirst {
+            preemptions,
+            ..DepthFirst::default()
+        }
+    }
+
+    /// Goes on to the next schedule; whether there is one.
+    pub(super) fn advance(&mut self) -> bool {
+        self.used = 0;
+        while let Some(level) = self.nodes.last_mut() {
+            level.at += 1;
+            if level.at < level.options.len() {
+                return true;
+            }
+            self.nodes.pop();
+        }
+        false
+    }
+}
+
+impl Strategy for DepthFirst {
+    fn pick(&mut self, record: &Record, enabled: &[u32], current: u32) -> Pick {
+        let depth = record.events.len();
+        let fingerprint = record.fingerprint();
+        // To leave a task that could go on and did not offer to is a preemption.
+        let stays = enabled.contains(&current) && !record.task(current).yielding;
+        if self.nodes.len() == depth {
+            let mut options = options(record, enabled);
+            // The running task first: the first execution has few switches.
+            options.sort_by_key(|&(task, _)| task != current || !stays);
+            if stays && self.preemptions.is_some_and(|bound| self.used >= bound) {
+                options.retain(|&(task, _)| task == current);
+            }
+            self.nodes.push(Level {
+                fingerprint,
+                options,
+                at: 0,
+            });
+        }
+        let level = &self.nodes[depth];
+        if level.fingerprint != fingerprint {
+            return Pick::Diverged(format!(
+                "after the same {depth} steps something else could come next"
+            ));
+        }
+        let (task, choice) = level.options[level.at];
+        if stays && task != current {
+            self.used += 1;
+        }
+        Pick::Run(task, choice)
+    }
+}
+
+/// One schedule drawn at random, and in how many ways it could have gone.
+pub(super) struct Probe {
+    pub(super) rng: ChaCha8Rng,
+    /// Natural logarithm of the product of the widths met.
+    pub(super) log_width: f64,
+}
+
+impl Strategy for Probe {
+    fn pick(&mut self, record: &Record, enabled: &[u32], _current: u32) -> Pick {
+        let options = options(record, enabled);
+        self.log_width += (options.len() as f64).ln();
+        let place = (self.rng.next_u64() % options.len() as u64) as usize;
+        let (task, choice) = options[place];
+        Pick::Run(task, choice)
+    }
+}
+
+/// Follows a written schedule to the letter.
+pub(super) struct Follow {
+    wanted: Schedule,
+    at: (usize, u32),
+    draws: usize,
+}
+
+impl Follow {
+    pub(super) fn new(wanted: Schedule) -> Self {
+        Follow {
+            wanted,
+            at: (0, 0),
+            draws: 0,
+        }
+    }
+
+    fn next_wanted(&mut self) -> Option<String> {
+        let &(place, count) = self.wanted.steps.get(self.at.0)?;
+        self.at.1 += 1;
+        if self.at.1 >= count {
+            self.at = (self.at.0 + 1, 0);
+        }
+        Some(self.wanted.path(place))
+    }
+}
+
+impl Strategy for Follow {
+    fn pick(&mut self, record: &Record, enabled: &[u32], _current: u32) -> Pick {
+        let steps = record.events.len();
+        let Some(path) = self.next_wanted() else {
+            return Pick::Diverged(format!(
+                "the log's {steps} steps were not all: the code has changed since"
+            ));
+        };
+        let found = enabled
+            .iter()
+            .find(|&&task| record.names.path(task) == path);
+        let Some(&task) = found else {
+            return Pick::Diverged(format!(
+                "the log wants task {path}, which cannot go on after {steps} steps: the code has \
+                 changed since"
+            ));
+        };
+        let choices = record.choices(task);
+        if choices.is_empty() {
+            return Pick::Run(task, NO_CHOICE);
+        }
+        let draw = self.wanted.draws.get(self.draws).copied();
+        self.draws += 1;
+        // Waiters are written down by their place among the log's tasks.
+        let waiter = draw
+            .and_then(|draw| u32::try_from(draw).ok())
+            .map(|place| self.wanted.path(place));
+        let chosen = choices
+            .iter()
+            .find(|&&id| Some(record.names.path(id)) == waiter);
+        match chosen {
+            Some(&choice) => Pick::Run(task, choice),
+            None => Pick::Diverged(format!(
+                "the log wakes a task that does not wait after {steps} steps: the code has changed since"
+            )),
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! The explorer on small bodies whose outcomes can be counted by hand.
+#![cfg(not(loom))]
+#![allow(clippy::unwrap_used, reason = "all of this file is tests")]
+
+use selvedge_core::platform::{
+    Atomic, AtomicInt, Condvar, JoinHandle, Mutex, Ordering, Platform, Shared, Unpark,
+};
+use selvedge_core::{BlockPool, LayerId, ModelCacheSpec};
+use selvedge_sim::explorer::{Explorer, Search, SearchEnd};
+use selvedge_sim::{ExplorerPlatform as P, Observation};
+use std::time::Duration;
+
+type M<T> = <P as Platform>::Mutex<T>;
+type A = <P as Platform>::AtomicU32;
+type C = <P as Platform>::Condvar;
+
+fn explore(body: impl Fn() -> Observation + 'static) -> Search {
+    Explorer::default().run(body)
+}
+
+fn outcomes(search: &Search) -> Vec<&str> {
+    search.observations.iter().map(String::as_str).collect()
+}
+
+fn pool_body(threads: usize) -> Observation {
+    let spec = ModelCacheSpec::new(1, 1, 8, 16).unwrap();
+    let pool = <P as Platform>::Arc::new(BlockPool::<P>::new(spec, 3).unwrap());
+    let agent = pool.agent("a").unwrap();
+    let others: Vec<_> = (0..threads)
+        .map(|_| {
+            let pool = pool.clone();
+            P::spawn(move || pool.allocate(2, LayerId(0), agent).is_ok())
+        })
+        .collect();
+    let granted: Vec<bool> = others.into_iter().map(JoinHandle::join).collect();
+    Observation::of(format!("{granted:?}"))
+}
+
+#[test]
+fn the_shipped_pool_is_explored_in_few_executions() {
+    for (threads, most) in [(2, 10), (3, 100), (4, 1000)] {
+        let started = std::time::Instant::now();
+        let search = explore(move || pool_body(threads));
+        println!(
+            "{threads}: {} + {} {:?} {:?}",
+            search.executions,
+            search.abandoned,
+            search.observations.len(),
+            started.elapsed()
+        );
+        assert_eq!(search.end, SearchEnd::Complete);
+        assert!(search.executions <= most);
+    }
+}
+
+#[test]
+fn atomics_show_every_interleaving_and_no_weak_outcome() {
+    let search = explore(|| {
+        let cells = <P as Platform>::Arc::new((A::new(0), A::new(0)));
+        let theirs = cells.clone();
+        // ORDERING: Relaxed, all. The explorer is sequentially consistent whatever is said.
+        let other = P::spawn(move || {
+            theirs.0.store(1, Ordering::Relaxed);
+            theirs.1.load(Ordering::Relaxed)
+        });
+        cells.1.store(1, Ordering::Relaxed);
+        let mine = cells.0.load(Ordering::Relaxed);
+        Observation::of(format!("{mine}{}", other.join()))
+    });
+    assert_eq!(search.end, SearchEnd::Complete);
+    assert_eq!(outcomes(&search), ["01", "10", "11"]);
+    assert_eq!((search.executions, search.abandoned), (3, 0));
+}
+
+#[test]
+fn a_deadlock_is_told_with_its_cycle_and_replayed() {
+    let body = || {
+        let locks = <P as Platform>::Arc::new([M::new(()), M::new(())]);
+        let theirs = locks.clone();
+        let other = P::spawn(move || {
+            let _b = theirs[1].lock();
+            let _a = theirs[0].lock();
+        });
+        {
+            let _a = locks[0].lock();
+            let _b = locks[1].lock();
+        }
+        other.join();
+        Observation::none()
+    };
+    let SearchEnd::Violated { failure, schedule } = explore(body).end else {
+        panic!("not found");
+    };
+    assert_eq!(failure.signature, "deadlock");
+    assert_eq!(
+        failure.detail,
+        "deadlock: task 0 holds mutex 0/1 and waits for mutex 0/2 held by task 0.0; task 0.0 \
+         holds mutex 0/2 and waits for mutex 0/1 held by task 0; the cycle: 0 -> 0.0 -> 0"
+    );
+    let again = Explorer::default().replay(&schedule, body);
+    assert_eq!(again, SearchEnd::Violated { failure, schedule });
+}
+
+#[test]
+fn a_notification_may_choose_any_waiter() {
+    let search = explore(|| {
+        let shared = <P as Platform>::Arc::new((M::new(0), C::new(), A::new(9)));
+        let waiters = [0, 1].map(|me| {
+            let shared = shared.clone();
+            P::spawn(move || {
+                let mut waiting = shared.0.lock();
+                *waiting += 1;
+                drop(shared.1.wait(waiting));
+                // ORDERING: Relaxed. See above.
+                let _ = shared
+                    .2
+                    .compare_exchange(9, me, Ordering::Relaxed, Ordering::Relaxed);
+            })
+        });
+        while *shared.0.lock() < 2 {
+            P::yield_now();
+        }
+        shared.1.notify_one();
+        while shared.2.load(Ordering::Relaxed) == 9 {
+            P::yield_now();
+        }
+        shared.1.notify_one();
+        for waiter in waiters {
+            waiter.join();
+        }
+        Observation::of(shared.2.load(Ordering::Relaxed).to_string())
+    });
+    assert_eq!(search.end, SearchEnd::Complete);
+    assert_eq!(outcomes(&search), ["0", "1"]);
+}
+
+#[test]
+fn a_timed_wait_may_time_out_or_not() {
+    let search = explore(|| {
+        let shared = <P as Platform>::Arc::new((M::new(()), C::new()));
+        let theirs = shared.clone();
+        let waiter = P::spawn(move || theirs.1.wait_timeout(theirs.0.lock(), Duration::ZERO).1);
+        shared.1.notify_one();
+        Observation::of(waiter.join().to_string())
+    });
+    assert_eq!(search.end, SearchEnd::Complete);
+    assert_eq!(outcomes(&search), ["false", "true"]);
+}
+
+#[test]
+fn a_token_is_kept_for_the_next_park() {
+    let search = explore(|| {
+        let parked = P::spawn(P::park);
+        let me = P::current();
+        me.unpark();
+        P::park();
+        let _ = parked;
+        Observation::none()
+    });
+    // Nobody unparks the other.
+    assert!(
+        matches!(search.end, SearchEnd::Violated { failure, .. } if failure.signature == "deadlock")
+    );
+}
+
+#[test]
+fn a_loop_without_a_yield_is_a_livelock_and_one_with_it_ends() {
+    let spin = |meanwhile: fn()| {
+        explore(move || {
+            let flag = <P as Platform>::Arc::new(A::new(0));
+            let theirs = flag.clone();
+            // ORDERING: Relaxed. See above.
+            let other = P::spawn(move || {
+                while theirs.load(Ordering::Relaxed) == 0 {
+                    meanwhile();
+                }
+            });
+            flag.store(1, Ordering::Relaxed);
+            other.join();
+            Observation::none()
+        })
+    };
+    assert_eq!(spin(P::yield_now).end, SearchEnd::Complete);
+    let end = spin(|| {}).end;
+    assert!(matches!(end, SearchEnd::Violated { failure, .. } if failure.signature == "livelock"));
+}
+
+#[test]
+fn state_outside_of_the_platform_is_noticed() {
+    let runs = std::cell::Cell::new(0);
+    let search = explore(move || {
+        runs.set(runs.get() + 1);
+        let cell = <P as Platform>::Arc::new(A::new(0));
+        let theirs = cell.clone();
+        // ORDERING: Relaxed. See above.
+        let other = P::spawn(move || theirs.fetch_add(1, Ordering::Relaxed));
+        if runs.get() % 2 == 0 {
+            cell.load(Ordering::Relaxed);
+        }
+        cell.fetch_add(1, Ordering::Relaxed);
+        other.join();
+        Observation::none()
+    });
+    assert!(matches!(search.end, SearchEnd::NotDeterministic(_)));
+}
+
+/// Adds to a count when it is dropped.
+struct Last(<P as Platform>::Arc<A>, u32);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        // ORDERING: Relaxed. See above.
+        self.0.fetch_add(self.1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn either_task_gets_to_run_a_destructor_that_makes_steps() {
+    let search = explore(|| {
+        let dropped = <P as Platform>::Arc::new(A::new(0));
+        let shared = <P as Platform>::Arc::new(Last(dropped.clone(), 1));
+        let theirs = shared.clone();
+        let seen = dropped.clone();
+        let other = P::spawn(move || {
+            drop(theirs);
+            // ORDERING: Relaxed. See above.
+            seen.load(Ordering::Relaxed)
+        });
+        drop(shared);
+        let mine = dropped.load(Ordering::Relaxed);
+        Observation::of(format!("{mine}{}", other.join()))
+    });
+    assert_eq!(search.end, SearchEnd::Complete);
+    // Whoever drops last sees it done; the other may be too early.
+    assert_eq!(outcomes(&search), ["01", "10", "11"]);
+}
+
+#[test]
+fn a_panic_is_caught_and_a_limit_is_no_pass() {
+    let search = explore(|| {
+        let other = P::spawn(|| panic!("arithmetic"));
+        other.join();
+        Observation::none()
+    });
+    let SearchEnd::Violated { failure, .. } = search.end else {
+        panic!()
+    };
+    assert_eq!(failure.signature, "panic: arithmetic");
+    let explorer = Explorer {
+        max_executions: 3,
+        ..Explorer::default()
+    };
+    assert_eq!(explorer.run(|| pool_body(3)).end, SearchEnd::BudgetEnded);
+}
+
+#[test]
+fn more_preemptions_show_more() {
+    let count = |preemptions| {
+        let explorer = Explorer {
+            preemptions,
+            reduce: false,
+            ..Explorer::default()
+        };
+        explorer.run(|| pool_body(2)).executions
+    };
+    let counts = [count(Some(0)), count(Some(1)), count(Some(2)), count(None)];
+    assert!(counts.is_sorted_by(|a, b| a < b), "{counts:?}");
+    let estimate = Explorer::default().estimate(2_000, 1, || pool_body(2));
+    let off = (estimate.schedules - counts[3] as f64).abs();
+    assert!(
+        off <= 4.0 * estimate.standard_error,
+        "{estimate:?} for {counts:?}"
+    );
+}

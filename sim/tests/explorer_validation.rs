@@ -1,0 +1,99 @@
+//! The explorer against the truth: on generated programs, its outcomes and deadlocks are those
+//! of every interleaving, and it runs as many executions as there are different traces.
+#![cfg(not(loom))]
+
+mod programs;
+
+use programs::{Program, generate, interpreter, run};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use selvedge_sim::explorer::{Explorer, SearchEnd};
+
+/// Programs with more prefixes of traces than this are left out: the truth would take too long.
+const MOST_PREFIXES: usize = 40_000;
+
+fn program(number: u64) -> Program {
+    let mut rng = ChaCha8Rng::seed_from_u64(number);
+    generate(|bound| (rng.next_u64() % bound as u64) as usize)
+}
+
+#[derive(Default)]
+struct Tally {
+    programs: usize,
+    skipped: usize,
+    deadlocking: usize,
+    traces: usize,
+    complete: u64,
+    abandoned: u64,
+    /// Executions, abandoned ones included, per trace.
+    redundancy: Vec<f64>,
+}
+
+fn validate(numbers: std::ops::Range<u64>) -> Tally {
+    let mut tally = Tally::default();
+    for number in numbers {
+        let program = program(number);
+        let Some(truth) = interpreter::explore(&program, MOST_PREFIXES) else {
+            tally.skipped += 1;
+            continue;
+        };
+        let explorer = Explorer {
+            past_failures: true,
+            max_executions: 200 + 20 * truth.traces.len() as u64,
+            ..Explorer::default()
+        };
+        let body = program.clone();
+        let search = explorer.run(move || run(&body));
+        assert_eq!(search.end, SearchEnd::Complete, "{number}: {program:?}");
+        assert_eq!(
+            search.observations,
+            truth.outcomes,
+            "{number}: {program:?}: {} + {} executions, {} traces",
+            search.executions,
+            search.abandoned,
+            truth.traces.len()
+        );
+        let traces = truth.traces.len();
+        // Each trace once: no two complete executions are equivalent.
+        assert_eq!(search.executions, traces as u64, "{number}: {program:?}");
+        if search.abandoned > 0 && std::env::var_os("EXPLORER_VERBOSE").is_some() {
+            println!("{number}: {traces} + {}: {program:?}", search.abandoned);
+        }
+        tally.programs += 1;
+        tally.deadlocking += usize::from(truth.outcomes.contains("deadlock"));
+        tally.traces += traces;
+        tally.complete += search.executions;
+        tally.abandoned += search.abandoned;
+        let all = search.executions + search.abandoned;
+        tally.redundancy.push(all as f64 / traces as f64);
+    }
+    tally.redundancy.sort_by(f64::total_cmp);
+    let at = |share: f64| tally.redundancy[((tally.redundancy.len() - 1) as f64 * share) as usize];
+    println!(
+        "{} programs ({} left out, {} can deadlock), {} traces, {} complete + {} abandoned; \
+         redundancy median {:.3}, p99 {:.3}, max {:.3}",
+        tally.programs,
+        tally.skipped,
+        tally.deadlocking,
+        tally.traces,
+        tally.complete,
+        tally.abandoned,
+        at(0.5),
+        at(0.99),
+        at(1.0),
+    );
+    tally
+}
+
+#[test]
+fn explorer_sees_what_every_interleaving_shows() {
+    let tally = validate(0..300);
+    assert!(tally.programs >= 250 && tally.deadlocking >= 20);
+}
+
+#[test]
+#[ignore = "the long run: cargo test -p selvedge-sim --test explorer_validation -- --ignored"]
+fn explorer_sees_what_every_interleaving_shows_in_many_programs() {
+    let tally = validate(1_000..13_000);
+    assert!(tally.programs >= 10_000);
+}
