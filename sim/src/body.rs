@@ -2,10 +2,12 @@
 //! a property does not hold.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
+
+use crate::lock;
 
 /// One test body on one platform: run once an execution, from scratch.
 pub type BodyFn = fn(&Cx) -> Observation;
@@ -153,12 +155,12 @@ static REACHED: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
 /// Notes that the run came by here. A scenario names the probes it must reach; a run that
 /// never did proves nothing, and fails.
 pub fn reach(probe: &'static str) {
-    let mut reached = REACHED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut reached = lock(&REACHED);
     reached.insert(probe);
 }
 
 /// Every probe that this process has reached.
 pub(crate) fn reached() -> Vec<String> {
-    let reached = REACHED.lock().unwrap_or_else(PoisonError::into_inner);
+    let reached = lock(&REACHED);
     reached.iter().map(|probe| (*probe).to_owned()).collect()
 }

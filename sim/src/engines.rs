@@ -86,16 +86,6 @@ impl Strategy {
 }
 
 impl Engine {
-    /// The engines as they are without parameters, in the order of reports.
-    pub const DEFAULTS: [Engine; 4] = [
-        Engine::Native,
-        Engine::Explorer { preemptions: None },
-        Engine::Loom { preemptions: None },
-        Engine::Shuttle {
-            strategy: Strategy::Portfolio,
-        },
-    ];
-
     /// The engine's name without parameters: `native`, `explorer`, `loom`, `shuttle`.
     #[must_use]
     pub fn name(self) -> &'static str {

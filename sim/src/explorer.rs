@@ -29,7 +29,7 @@ mod words;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rand_chacha::ChaCha8Rng;
@@ -40,7 +40,7 @@ use self::plain::{DepthFirst, Follow, Probe};
 use self::record::Record;
 use self::reduction::Reduction;
 use self::runtime::{Ending, Panic, Pick, SharedSchedule, Strategy};
-use crate::{Failure, FailureKind, Observation, Schedule};
+use crate::{Failure, FailureKind, Observation, Schedule, lock};
 
 /// How to search. [`Explorer::default`] is the full search with reduction, without a limit.
 #[derive(Clone, Debug)]
@@ -186,10 +186,7 @@ impl Session {
     }
 
     fn schedule(&self) -> Schedule {
-        self.schedule
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        lock(&self.schedule).clone()
     }
 
     fn outcome(&self) -> String {

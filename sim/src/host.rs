@@ -12,13 +12,13 @@ use std::io::{self, Write};
 use std::panic::{self, PanicHookInfo};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::body::{self, Observation, Violation};
 use crate::unit::{End, Record, UnitSpec};
-use crate::{Bodies, DecisionLog, Failure, FailureKind, engines};
+use crate::{Bodies, DecisionLog, Failure, FailureKind, engines, lock};
 
 /// How often the child writes how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
@@ -96,10 +96,6 @@ impl Host {
         // ORDERING: Relaxed. Display only.
         self.executions.load(Ordering::Relaxed)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn hold() -> ! {

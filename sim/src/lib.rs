@@ -31,3 +31,9 @@ pub use seed::{Seed, SeedError, revision_of};
 pub use selvedge_core::Std;
 pub use unit::Variant;
 pub use verdict::{Class, Failure, FailureKind, Verdict};
+
+/// The bed's own locks, which guard notes and not invariants: what a panicking thread has
+/// written in them is still worth reading.
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    (mutex.lock()).unwrap_or_else(std::sync::PoisonError::into_inner)
+}

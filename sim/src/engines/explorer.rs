@@ -4,12 +4,12 @@
 //! The host holds whichever thread panics, so nothing is caught here: the schedule is written
 //! down step by step where the watching thread can read it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::explorer::{Explorer, SearchEnd};
 use crate::host::Host;
 use crate::unit::{End, Task, UnitSpec};
-use crate::{BodyFn, Cx, DecisionLog, Observation, Schedule};
+use crate::{BodyFn, Cx, DecisionLog, Observation, Schedule, lock};
 
 /// The body's chance is the same in each execution: what differs is the schedule.
 const SEED: u64 = 0;
@@ -26,10 +26,7 @@ pub(crate) fn execute(
     };
     let schedule = Arc::new(Mutex::new(Schedule::default()));
     let told = Arc::clone(&schedule);
-    host.tell_log_by(move || {
-        let schedule = told.lock().unwrap_or_else(PoisonError::into_inner);
-        Some(DecisionLog::Schedule(schedule.clone()))
-    });
+    host.tell_log_by(move || Some(DecisionLog::Schedule(lock(&told).clone())));
     let inner = Arc::clone(host);
     let body = move || {
         inner.begin();

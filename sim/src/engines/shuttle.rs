@@ -5,7 +5,7 @@
 //! writes down what any scheduler chose, [`Replayer`] follows what was written.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use ::shuttle::scheduler::{
     PctScheduler, RandomScheduler, Schedule as ShuttleSchedule, Scheduler, Task as ShuttleTask,
@@ -18,7 +18,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use super::Strategy;
 use crate::host::Host;
 use crate::unit::{End, Task, UnitSpec};
-use crate::{BodyFn, Cx, DecisionLog, Schedule, TaskName};
+use crate::{BodyFn, Cx, DecisionLog, Schedule, TaskName, lock};
 
 /// Shuttle's default of 60 KiB is short for a body that formats messages.
 const STACK_BYTES: usize = 512 << 10;
@@ -134,10 +134,6 @@ fn schedulers(
         ],
         one => vec![make(one, executions)],
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The running execution's log, and what is needed to name its tasks.

@@ -6,13 +6,13 @@
 use std::any::{Any, TypeId};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::access::{Access, Kind, NO_OBJECT};
 use super::clock::Clock;
 use super::fibers::{self, Fibers, GivenUp};
 use super::record::{Gate, NO_CHOICE, Record, Task};
-use crate::Schedule;
+use crate::{Schedule, lock};
 
 /// Time-outs of a task's timed waits that may fire while others could still go on. Later ones
 /// fire when nobody else can, so that a loop around a timed wait ends.
@@ -266,10 +266,6 @@ pub(super) fn task_panicked(payload: &(dyn Any + Send)) {
         rt.record.task_mut(current).finished = true;
         rt.ending = Some(Ending::Panicked(panic));
     });
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Runtime {
