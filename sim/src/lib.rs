@@ -14,6 +14,7 @@ pub mod host;
 mod log;
 mod platforms;
 mod seed;
+pub mod trace;
 pub mod unit;
 mod verdict;
 

@@ -77,17 +77,7 @@ impl Schedule {
     /// The creation path of the task at `place`: `0` is the root, `0.1` its second child.
     #[must_use]
     pub fn path(&self, place: u32) -> String {
-        let mut children = Vec::new();
-        let mut at = place;
-        while at != 0 {
-            let Some(name) = self.tasks.get(at as usize).filter(|name| name.parent < at) else {
-                return "?".to_owned();
-            };
-            children.push(name.child);
-            at = name.parent;
-        }
-        let path = children.iter().rev().map(|child| format!(".{child}"));
-        format!("0{}", path.collect::<String>())
+        path_of(&self.tasks, place)
     }
 
     /// Whether every name's parent stands before it and every step names a task: only then
@@ -100,6 +90,21 @@ impl Schedule {
         let steps_right = (self.steps.iter()).all(|&(place, count)| place < tasks && count > 0);
         parents_first && steps_right
     }
+}
+
+/// The creation path of the task at `place`; `?` where the list has no such task.
+pub(crate) fn path_of(tasks: &[TaskName], place: u32) -> String {
+    let mut children = Vec::new();
+    let mut at = place;
+    while at != 0 {
+        let Some(name) = tasks.get(at as usize).filter(|name| name.parent < at) else {
+            return "?".to_owned();
+        };
+        children.push(name.child);
+        at = name.parent;
+    }
+    let path = children.iter().rev().map(|child| format!(".{child}"));
+    format!("0{}", path.collect::<String>())
 }
 
 #[cfg(test)]
