@@ -1,9 +1,13 @@
 //! The `selvedge` command line: what a user may type, and what each way of ending means.
 
 mod check;
+mod drawing;
+mod explain;
+mod given;
 mod input;
 mod list;
 mod replay;
+mod shrink;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -50,8 +54,12 @@ enum Command {
     Check(CheckArgs),
     /// Show the scenarios, their engines, and what each must find and miss, and why
     List(ListArgs),
-    /// Run one failure again
+    /// Run one failure again, and draw it
     Replay(ReplayArgs),
+    /// Find the smallest execution that fails in the same way
+    Shrink(ShrinkArgs),
+    /// Say which switches a failure needs, and draw its smallest execution
+    Explain(ExplainArgs),
     /// Run one unit for a parent process
     #[command(name = child::UNIT_COMMAND, hide = true)]
     Unit { spec: PathBuf },
@@ -100,6 +108,42 @@ struct ReplayArgs {
     /// A seed, a file that holds one, or the short name of one that `check` printed
     #[arg(value_name = "SEED")]
     seed: String,
+    /// Draw what happened
+    #[arg(long, value_name = "FORM", value_enum)]
+    timeline: Option<drawing::Form>,
+    /// Where the drawing goes; `-` is standard output. If not given, text goes there, and html
+    /// and perfetto into a file named after the seed
+    #[arg(long, value_name = "FILE", requires = "timeline")]
+    out: Option<PathBuf>,
+    /// Draw every step of a long execution
+    #[arg(long, requires = "timeline")]
+    all: bool,
+}
+
+#[derive(Debug, Args)]
+struct ShrinkArgs {
+    /// A seed, a file that holds one, or its short name; with --twins, part of a scenario's id
+    #[arg(value_name = "SEED")]
+    seed: Option<String>,
+    /// Find every scenario's twin, shrink each, and print a table of before and after
+    #[arg(long)]
+    twins: bool,
+    /// Wall-clock time for one seed
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = input::budget)]
+    limit: std::time::Duration,
+}
+
+#[derive(Debug, Args)]
+struct ExplainArgs {
+    /// A seed, a file that holds one, or the short name of one that `check` printed
+    #[arg(value_name = "SEED")]
+    seed: String,
+    /// Wall-clock time for shrinking it
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = input::budget)]
+    limit: std::time::Duration,
+    /// Draw every step of a long execution
+    #[arg(long)]
+    all: bool,
 }
 
 /// How a run of the program ended.
@@ -186,6 +230,8 @@ fn run(cli: Cli) -> Result<Exit, Stop> {
         Command::Check(args) => check::check(&args),
         Command::List(args) => list::list(&args),
         Command::Replay(args) => replay::replay(&args),
+        Command::Shrink(args) => shrink::shrink(&args),
+        Command::Explain(args) => explain::explain(&args),
         Command::Unit { spec } => serve(&spec),
     }
 }

@@ -7,10 +7,21 @@ pub mod table;
 
 use std::time::Duration;
 
-use selvedge_sim::{Class, Engine, Variant, Verdict};
+use selvedge_sim::{Class, Engine, Size, Variant, Verdict};
 
 use crate::Scenario;
 use crate::cli::Exit;
+
+/// How small a failing execution was made.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub struct ShrunkSizes {
+    /// As it was found.
+    pub before: Size,
+    /// As its seed has it.
+    pub after: Size,
+    /// Whether every schedule with fewer preemptions was tried, and none fails so.
+    pub least: bool,
+}
 
 /// One unit's end.
 #[derive(Debug)]
@@ -35,6 +46,8 @@ pub struct UnitReport {
     pub observations: Vec<String>,
     /// What reproduces a violation.
     pub seed: Option<String>,
+    /// What became of its size, where it was made smaller.
+    pub shrunk: Option<ShrunkSizes>,
     /// Wall-clock time.
     pub took: Duration,
 }
@@ -59,6 +72,7 @@ impl UnitReport {
             reached: Vec::new(),
             observations: Vec::new(),
             seed: None,
+            shrunk: None,
             took: Duration::ZERO,
         }
     }

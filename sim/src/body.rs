@@ -2,12 +2,14 @@
 //! a property does not hold.
 
 use std::collections::BTreeSet;
+use std::panic::Location;
 use std::sync::Mutex;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use crate::lock;
+use crate::trace::{self, Operation};
 
 /// One test body on one platform: run once an execution, from scratch.
 pub type BodyFn = fn(&Cx) -> Observation;
@@ -154,9 +156,21 @@ static REACHED: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
 
 /// Notes that the run came by here. A scenario names the probes it must reach; a run that
 /// never did proves nothing, and fails.
+#[track_caller]
 pub fn reach(probe: &'static str) {
+    trace::note(Operation::Note, probe, Location::caller().into());
     let mut reached = lock(&REACHED);
     reached.insert(probe);
+}
+
+/// Puts a remark of the running task into the drawing of an execution; elsewhere it is lost.
+///
+/// ```
+/// selvedge_sim::note("took the slow path");
+/// ```
+#[track_caller]
+pub fn note(text: &str) {
+    trace::note(Operation::Note, text, Location::caller().into());
 }
 
 /// Every probe that this process has reached.

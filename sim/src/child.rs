@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::trace::Trace;
 use crate::unit::{End, Record, Task, UnitSpec, Variant};
-use crate::{Engine, Seed, Verdict};
+use crate::{Engine, Verdict};
 
 /// The word after which the program's command line names a unit's spec file. Whoever calls
 /// [`Children::run`] must answer to it by calling [`serve`].
@@ -49,6 +50,8 @@ pub struct Outcome {
     pub reached: Vec<String>,
     /// Every different observation.
     pub observations: Vec<String>,
+    /// What happened in the execution that failed, where it was taken down.
+    pub trace: Option<Trace>,
 }
 
 impl Outcome {
@@ -68,6 +71,10 @@ impl Outcome {
                     executions,
                 }
             }
+            Some(End::Shrunk { .. }) => Verdict::EngineError {
+                what: "it was asked to search, and shrank".to_owned(),
+                executions,
+            },
             Some(End::Cut) | None => Verdict::BudgetEnded { executions },
         }
     }
@@ -180,54 +187,6 @@ impl Children {
         }
         command.spawn()
     }
-
-    /// The seed of a failure that a search of `request` found; `None` where the engine cannot
-    /// reproduce it.
-    ///
-    /// Loom's path to the failing execution is written down only now: doing so for each
-    /// execution of the search would cost more than the search.
-    ///
-    /// # Errors
-    /// As [`Children::run`].
-    pub fn seed_of(
-        &self,
-        request: &Request,
-        outcome: &Outcome,
-        revision: &str,
-        interrupted: &AtomicBool,
-    ) -> io::Result<Option<Seed>> {
-        let Some(End::Violated { failure, log }) = &outcome.end else {
-            return Ok(None);
-        };
-        let log = match (request.engine, log) {
-            (Engine::Loom { .. }, None) => {
-                let again = Request {
-                    task: Task::Capture {
-                        execution: outcome.executions,
-                    },
-                    limit: request.limit.saturating_mul(4),
-                    ..request.clone()
-                };
-                match self.run(&again, interrupted, |_| ())?.end {
-                    Some(End::Violated { failure: same, log })
-                        if same.signature == failure.signature =>
-                    {
-                        log
-                    }
-                    _ => None,
-                }
-            }
-            (_, log) => log.clone(),
-        };
-        Ok(log.map(|log| Seed {
-            scenario: request.scenario.clone(),
-            variant: request.variant,
-            engine: request.engine,
-            revision: revision.to_owned(),
-            signature: failure.signature.clone(),
-            log,
-        }))
-    }
 }
 
 /// Ends this process as soon as its parent is gone: call it in a child.
@@ -258,6 +217,7 @@ fn read(records: &Path) -> Outcome {
         executions: 0,
         reached: Vec::new(),
         observations: Vec::new(),
+        trace: None,
     };
     let text = fs::read_to_string(records).unwrap_or_default();
     for line in text.lines() {
@@ -268,12 +228,14 @@ fn read(records: &Path) -> Outcome {
                 executions,
                 reached,
                 observations,
+                trace,
             }) => {
                 outcome = Outcome {
                     end: Some(end),
                     executions,
                     reached,
                     observations,
+                    trace: trace.map(|trace| *trace),
                 };
             }
             Ok(Record::Started { .. }) | Err(_) => {}

@@ -19,7 +19,9 @@
 
 pub(crate) mod access;
 mod clock;
+mod examine;
 mod fibers;
+mod guide;
 mod plain;
 mod record;
 mod reduction;
@@ -36,11 +38,12 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use self::fibers::Fibers;
+use self::guide::Guide;
 use self::plain::{DepthFirst, Follow, Probe};
 use self::record::Record;
 use self::reduction::Reduction;
 use self::runtime::{Ending, Panic, Pick, SharedSchedule, Strategy};
-use crate::{Failure, FailureKind, Observation, Schedule, lock};
+use crate::{Failure, FailureKind, Observation, Schedule, lock, panics, trace};
 
 /// How to search. [`Explorer::default`] is the full search with reduction, without a limit.
 #[derive(Clone, Debug)]
@@ -127,6 +130,7 @@ enum Plan {
     Plain(DepthFirst),
     Probe(Box<Probe>),
     Follow(Follow),
+    Guide(Guide),
 }
 
 impl Strategy for Plan {
@@ -136,6 +140,7 @@ impl Strategy for Plan {
             Plan::Plain(plan) => plan.pick(record, enabled, current),
             Plan::Probe(plan) => plan.pick(record, enabled, current),
             Plan::Follow(plan) => plan.pick(record, enabled, current),
+            Plan::Guide(plan) => plan.pick(record, enabled, current),
         }
     }
 }
@@ -148,6 +153,8 @@ struct Session {
     schedule: SharedSchedule,
     body: Rc<dyn Fn()>,
     outcome: Rc<RefCell<Option<Observation>>>,
+    /// Whether the next execution is taken down.
+    traced: bool,
 }
 
 impl Session {
@@ -166,13 +173,19 @@ impl Session {
             body: Rc::new(move || {
                 let observation = body();
                 told.replace(Some(observation));
+                trace::finished(runtime::me);
             }),
             outcome,
+            traced: false,
         }
     }
 
     fn execute(&mut self, plan: Plan) -> (Plan, Ending) {
         self.outcome.take();
+        panics::forget();
+        if self.traced {
+            trace::start(0, 0);
+        }
         let done = runtime::execute(
             &mut self.fibers,
             std::mem::take(&mut self.record),
@@ -215,7 +228,7 @@ impl Explorer {
     /// assert_eq!(search.observations.into_iter().collect::<Vec<_>>(), ["ab", "ba"]);
     /// ```
     pub fn run(&self, body: impl Fn() -> Observation + 'static) -> Search {
-        self.run_watched(SharedSchedule::default(), body, |_| {})
+        panics::quietly(|| self.run_watched(SharedSchedule::default(), body, |_| {}))
     }
 
     /// The same; the schedule can be read from elsewhere meanwhile, and `observed` is told
@@ -280,7 +293,7 @@ impl Explorer {
             let more = match &mut plan {
                 Plan::Reduced(plan) => plan.advance(&session.record, cut_short),
                 Plan::Plain(plan) => plan.advance(),
-                Plan::Probe(_) | Plan::Follow(_) => false,
+                Plan::Probe(_) | Plan::Follow(_) | Plan::Guide(_) => false,
             };
             if !more {
                 return search;
@@ -302,13 +315,14 @@ impl Explorer {
         schedule: &Schedule,
         body: impl Fn() -> Observation + 'static,
     ) -> SearchEnd {
-        self.replay_watched(schedule, SharedSchedule::default(), body)
+        panics::quietly(|| self.replay_watched(schedule, SharedSchedule::default(), false, body))
     }
 
     pub(crate) fn replay_watched(
         &self,
         schedule: &Schedule,
         shared: Arc<Mutex<Schedule>>,
+        traced: bool,
         body: impl Fn() -> Observation + 'static,
     ) -> SearchEnd {
         if !schedule.is_well_formed() {
@@ -317,8 +331,8 @@ impl Explorer {
             );
         }
         let mut session = Session::new(self, shared, body);
-        let (_, ending) = session.execute(Plan::Follow(Follow::new(schedule.clone())));
-        match ending {
+        session.traced = traced;
+        match session.follow(schedule) {
             Ending::Complete => SearchEnd::Complete,
             Ending::Broken(why) => SearchEnd::NotDeterministic(why),
             Ending::GivenUp => SearchEnd::BudgetEnded,
@@ -367,6 +381,10 @@ impl Explorer {
 }
 
 fn failure_of(ending: Ending, max_steps: usize) -> Failure {
+    let location = match ending {
+        Ending::Panicked(_) => panics::location(),
+        _ => String::new(),
+    };
     let (kind, signature, detail) = match ending {
         Ending::Deadlock(words) => (FailureKind::Deadlock, "deadlock".to_owned(), words),
         Ending::Livelock => (
@@ -391,6 +409,6 @@ fn failure_of(ending: Ending, max_steps: usize) -> Failure {
         kind,
         signature,
         detail,
-        location: String::new(),
+        location,
     }
 }

@@ -17,8 +17,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::body::{self, Observation, Violation};
+use crate::trace::{self, Trace};
 use crate::unit::{End, Record, UnitSpec};
-use crate::{Bodies, DecisionLog, Failure, FailureKind, engines, lock};
+use crate::{Bodies, DecisionLog, Failure, FailureKind, engines, lock, panics};
 
 /// How often the child writes how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
@@ -44,11 +45,12 @@ pub(crate) struct Host {
 type LogSource = Box<dyn Fn() -> Option<DecisionLog> + Send>;
 
 enum Event {
-    Ended(End),
-    Panicked { payload: Payload, location: String },
+    Ended(End, Option<Trace>),
+    Panicked(Result<Failure, String>, Option<Trace>),
 }
 
-enum Payload {
+/// What a panic said.
+pub(crate) enum Payload {
     Violation(Violation),
     Message(String),
 }
@@ -83,8 +85,26 @@ impl Host {
 
     /// Ends the unit; the engine's thread goes no further.
     pub(crate) fn end(&self, end: End) -> ! {
-        self.send(Event::Ended(end));
+        self.send(Event::Ended(end, trace::take()));
         hold()
+    }
+
+    /// How long work may take that minds the limit itself.
+    pub(crate) fn time_for_work(&self) -> Duration {
+        self.limit.saturating_sub(self.started.elapsed())
+    }
+
+    /// An execution begins that is not held to the time limit.
+    pub(crate) fn tick(&self) {
+        // ORDERING: Relaxed. A counter that the watching thread only displays.
+        self.executions.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn violated(&self, failure: Failure) -> End {
+        End::Violated {
+            failure,
+            log: lock(&self.log).as_ref().and_then(|source| source()),
+        }
     }
 
     fn send(&self, event: Event) {
@@ -126,10 +146,20 @@ pub fn run(spec: &UnitSpec, bodies: &Bodies) -> io::Result<()> {
     start_engine(Arc::clone(&host), spec.clone(), *bodies)?;
 
     let mut seen = (0, Instant::now());
-    let end = loop {
+    let mut trace = None;
+    let mut end = loop {
         match incoming.recv_timeout(PROGRESS_EVERY) {
-            Ok(Event::Ended(end)) => break end,
-            Ok(Event::Panicked { payload, location }) => break judge(&host, payload, location),
+            Ok(Event::Ended(end, taken)) => {
+                trace = taken;
+                break end;
+            }
+            Ok(Event::Panicked(found, taken)) => {
+                trace = taken;
+                break match found {
+                    Ok(failure) => host.violated(failure),
+                    Err(what) => End::Failed { what },
+                };
+            }
             Err(RecvTimeoutError::Disconnected) => {
                 break End::Failed {
                     what: "the engine's thread went away".to_owned(),
@@ -147,8 +177,12 @@ pub fn run(spec: &UnitSpec, bodies: &Bodies) -> io::Result<()> {
             break stuck(&host, still);
         }
     };
+    if let (Some(trace), End::Violated { failure, .. }) = (&mut trace, &mut end) {
+        trace.failure = Some(failure.clone());
+    }
     records.write(&Record::Ended {
         end,
+        trace: trace.map(Box::new),
         executions: host.executions(),
         reached: body::reached(),
         observations: lock(&host.observations).iter().cloned().collect(),
@@ -173,48 +207,43 @@ fn catch_panics(host: Arc<Host>) {
         if thread::current().id() == watcher {
             return default_hook(info);
         }
-        host.send(Event::Panicked {
-            payload: payload_of(info),
-            location: info.location().map(ToString::to_string).unwrap_or_default(),
-        });
+        let found = panics::look(info);
+        host.send(Event::Panicked(found, trace::take()));
         hold();
     }));
 }
 
-fn payload_of(info: &PanicHookInfo<'_>) -> Payload {
-    let payload: &(dyn Any + Send) = info.payload();
-    match payload.downcast_ref::<Violation>() {
-        Some(violation) => Payload::Violation(violation.clone()),
-        None => Payload::Message(
-            info.payload_as_str()
-                .unwrap_or("a panic without a message")
-                .to_owned(),
-        ),
+impl Payload {
+    pub(crate) fn of(info: &PanicHookInfo<'_>) -> Payload {
+        let payload: &(dyn Any + Send) = info.payload();
+        match payload.downcast_ref::<Violation>() {
+            Some(violation) => Payload::Violation(violation.clone()),
+            None => Payload::Message(
+                info.payload_as_str()
+                    .unwrap_or("a panic without a message")
+                    .to_owned(),
+            ),
+        }
     }
 }
 
-fn judge(host: &Host, payload: Payload, location: String) -> End {
-    let failure = match payload {
-        Payload::Violation(violation) => Failure {
-            kind: FailureKind::Property,
-            signature: violation.signature,
-            detail: violation.detail,
-            location,
-        },
-        Payload::Message(message) => match classify(&message) {
-            Ok((kind, signature)) => Failure {
-                kind,
-                signature,
-                detail: message,
-                location,
-            },
-            Err(what) => return End::Failed { what },
-        },
+/// What a panic means; `Err` where it is the engine that failed.
+pub(crate) fn judge(payload: Payload, location: String) -> Result<Failure, String> {
+    let (kind, signature, detail) = match payload {
+        Payload::Violation(violation) => {
+            (FailureKind::Property, violation.signature, violation.detail)
+        }
+        Payload::Message(message) => {
+            let (kind, signature) = classify(&message)?;
+            (kind, signature, message)
+        }
     };
-    End::Violated {
-        failure,
-        log: lock(&host.log).as_ref().and_then(|source| source()),
-    }
+    Ok(Failure {
+        kind,
+        signature,
+        detail,
+        location,
+    })
 }
 
 /// What a panic's message means. `Err` where it is the engine that failed.
@@ -258,19 +287,16 @@ pub(crate) fn signature_of_panic(message: &str) -> String {
 }
 
 fn stuck(host: &Host, still: Duration) -> End {
-    End::Violated {
-        failure: Failure {
-            kind: FailureKind::Liveness,
-            signature: "hang".to_owned(),
-            detail: format!(
-                "execution {} has not ended for {} ms",
-                host.executions(),
-                still.as_millis()
-            ),
-            location: String::new(),
-        },
-        log: lock(&host.log).as_ref().and_then(|source| source()),
-    }
+    host.violated(Failure {
+        kind: FailureKind::Liveness,
+        signature: "hang".to_owned(),
+        detail: format!(
+            "execution {} has not ended for {} ms",
+            host.executions(),
+            still.as_millis()
+        ),
+        location: String::new(),
+    })
 }
 
 /// The record file, one JSON object a line.

@@ -9,27 +9,32 @@
 mod body;
 pub mod child;
 mod engines;
+pub mod explain;
 pub mod explorer;
 pub mod host;
 mod log;
+mod panics;
 mod platforms;
+pub mod reduce;
 mod seed;
+mod shrink;
 pub mod trace;
 pub mod unit;
 mod verdict;
 
-pub use body::{Bodies, BodyFn, Cx, Observation, Violation, reach, violate};
+pub use body::{Bodies, BodyFn, Cx, Observation, Violation, note, reach, violate};
 pub use engines::{Engine, Strategy, UnknownEngine};
 pub use log::{DecisionLog, Schedule, TaskName};
 pub use platforms::{
     Cell, ExplorerArc, ExplorerAtomic, ExplorerCondvar, ExplorerGuard, ExplorerJoinHandle,
     ExplorerMutex, ExplorerPlatform, ExplorerReadGuard, ExplorerRwLock, ExplorerThread,
-    ExplorerWriteGuard, LoomArc, LoomCondvar, LoomJoinHandle, LoomMutex, LoomPlatform, LoomRwLock,
-    LoomThread, ShuttleArc, ShuttleCondvar, ShuttleGuard, ShuttleJoinHandle, ShuttleMutex,
-    ShuttlePlatform, ShuttleRwLock, ShuttleThread,
+    ExplorerWriteGuard, Held, LoomArc, LoomCondvar, LoomGuard, LoomJoinHandle, LoomMutex,
+    LoomPlatform, LoomRwLock, LoomThread, ShuttleArc, ShuttleCondvar, ShuttleGuard,
+    ShuttleJoinHandle, ShuttleMutex, ShuttlePlatform, ShuttleRwLock, ShuttleThread,
 };
 pub use seed::{Seed, SeedError, revision_of};
 pub use selvedge_core::Std;
+pub use shrink::{Flip, Shrunk, Size};
 pub use unit::Variant;
 pub use verdict::{Class, Failure, FailureKind, Verdict};
 

@@ -1,29 +1,107 @@
 //! The platforms of the checkers: the same traits that `Std` implements, each call handed to
-//! the checker's own primitive.
+//! the checker's own primitive, and told to the recorder of [`trace`](crate::trace).
+
+use std::ops::{Deref, DerefMut};
+use std::panic::Location;
+
+use crate::trace::{Operation, Pending, Place};
 
 /// A checker's atomic. The type is ours, so that core's traits can be implemented for it.
 #[derive(Debug)]
-pub struct Cell<A>(A);
+pub struct Cell<A> {
+    cell: A,
+    place: Place,
+}
+
+/// A guard of a checker's lock that remembers where it was taken.
+#[derive(Debug)]
+pub struct Held<G> {
+    /// Gone only while it is dropped.
+    guard: Option<G>,
+    /// The running task's number.
+    me: fn() -> u64,
+    place: Place,
+    site: &'static Location<'static>,
+    release: Operation,
+}
+
+impl<G> Held<G> {
+    fn new(
+        guard: G,
+        me: fn() -> u64,
+        place: Place,
+        site: &'static Location<'static>,
+        release: Operation,
+    ) -> Self {
+        Held {
+            guard: Some(guard),
+            me,
+            place,
+            site,
+            release,
+        }
+    }
+
+    /// The checker's guard, which whoever takes it unlocks.
+    fn take(mut self) -> G {
+        (self.guard.take()).expect("INVARIANT: a guard that can be reached holds the lock")
+    }
+}
+
+impl<G: Deref> Deref for Held<G> {
+    type Target = G::Target;
+    fn deref(&self) -> &G::Target {
+        (self.guard.as_deref()).expect("INVARIANT: a guard that can be reached holds the lock")
+    }
+}
+
+impl<G: DerefMut> DerefMut for Held<G> {
+    fn deref_mut(&mut self) -> &mut G::Target {
+        (self.guard.as_deref_mut()).expect("INVARIANT: a guard that can be reached holds the lock")
+    }
+}
+
+impl<G> Drop for Held<G> {
+    fn drop(&mut self) {
+        if let Some(guard) = self.guard.take() {
+            let op = Pending::begin(self.me, self.release, self.place, self.site);
+            drop(guard);
+            op.done();
+        }
+    }
+}
 
 // Defined before the modules that use them: that is how `macro_rules!` scopes.
-/// The atomics of a checker have std's methods; only the module they live in differs.
+/// The atomics of a checker have std's methods; only the module they live in differs. `me`
+/// there is the running task's number.
 macro_rules! atomics {
     ($($cell:ident: $value:ty),*) => {$(
-        impl selvedge_core::platform::Atomic<$value> for crate::platforms::Cell<$cell> {
+        impl selvedge_core::platform::Atomic<$value> for $crate::platforms::Cell<$cell> {
+            #[track_caller]
             fn new(value: $value) -> Self {
-                crate::platforms::Cell($cell::new(value))
+                let name = || stringify!($value);
+                let place = trace::created(me, ObjectKind::Atomic, name, Location::caller());
+                $crate::platforms::Cell { cell: $cell::new(value), place }
             }
             #[track_caller]
             fn load(&self, order: Ordering) -> $value {
-                self.0.load(order)
+                let op = Pending::begin(me, Operation::Load, self.place, Location::caller());
+                let value = self.cell.load(order);
+                op.done_as(true, || (Some(value.word()), None));
+                value
             }
             #[track_caller]
             fn store(&self, value: $value, order: Ordering) {
-                self.0.store(value, order);
+                let op = Pending::begin(me, Operation::Store, self.place, Location::caller());
+                self.cell.store(value, order);
+                op.done_as(true, || (None, Some(value.word())));
             }
             #[track_caller]
             fn swap(&self, value: $value, order: Ordering) -> $value {
-                self.0.swap(value, order)
+                let op = Pending::begin(me, Operation::Swap, self.place, Location::caller());
+                let old = self.cell.swap(value, order);
+                op.done_as(true, || (Some(old.word()), Some(value.word())));
+                old
             }
             #[track_caller]
             fn compare_exchange(
@@ -33,34 +111,37 @@ macro_rules! atomics {
                 success: Ordering,
                 failure: Ordering,
             ) -> Result<$value, $value> {
-                self.0.compare_exchange(current, new, success, failure)
+                let site = Location::caller();
+                let op = Pending::begin(me, Operation::CompareExchange, self.place, site);
+                let result = self.cell.compare_exchange(current, new, success, failure);
+                let (Ok(old) | Err(old)) = result;
+                let wrote = result.ok().map(|_| new.word());
+                op.done_as(result.is_ok(), || (Some(old.word()), wrote));
+                result
             }
         }
     )*};
 }
 macro_rules! atomic_ints {
     ($($cell:ident: $value:ty),*) => {$(
-        impl selvedge_core::platform::AtomicInt<$value> for crate::platforms::Cell<$cell> {
-            #[track_caller]
-            fn fetch_add(&self, value: $value, order: Ordering) -> $value {
-                self.0.fetch_add(value, order)
-            }
-            #[track_caller]
-            fn fetch_sub(&self, value: $value, order: Ordering) -> $value {
-                self.0.fetch_sub(value, order)
-            }
-            #[track_caller]
-            fn fetch_and(&self, value: $value, order: Ordering) -> $value {
-                self.0.fetch_and(value, order)
-            }
-            #[track_caller]
-            fn fetch_or(&self, value: $value, order: Ordering) -> $value {
-                self.0.fetch_or(value, order)
-            }
-            #[track_caller]
-            fn fetch_max(&self, value: $value, order: Ordering) -> $value {
-                self.0.fetch_max(value, order)
-            }
+        impl selvedge_core::platform::AtomicInt<$value> for $crate::platforms::Cell<$cell> {
+            atomic_ints!(@ $value,
+                fetch_add FetchAdd |old, value| old.wrapping_add(value),
+                fetch_sub FetchSub |old, value| old.wrapping_sub(value),
+                fetch_and FetchAnd |old, value| old & value,
+                fetch_or FetchOr |old, value| old | value,
+                fetch_max FetchMax |old, value| old.max(value)
+            );
+        }
+    )*};
+    (@ $value:ty, $($method:ident $operation:ident |$old:ident, $by:ident| $new:expr),*) => {$(
+        #[track_caller]
+        fn $method(&self, $by: $value, order: Ordering) -> $value {
+            let site = Location::caller();
+            let op = Pending::begin(me, Operation::$operation, self.place, site);
+            let $old = self.cell.$method($by, order);
+            op.done_as(true, || (Some($old.word()), Some(($new).word())));
+            $old
         }
     )*};
 }
@@ -74,9 +155,12 @@ pub use self::explorer::{
     ExplorerPlatform, ExplorerReadGuard, ExplorerRwLock, ExplorerThread, ExplorerWriteGuard,
 };
 
+pub(crate) use self::loom::me as loom_task;
 pub use self::loom::{
-    LoomArc, LoomCondvar, LoomJoinHandle, LoomMutex, LoomPlatform, LoomRwLock, LoomThread,
+    LoomArc, LoomCondvar, LoomGuard, LoomJoinHandle, LoomMutex, LoomPlatform, LoomRwLock,
+    LoomThread,
 };
+pub(crate) use self::shuttle::me as shuttle_task;
 pub use self::shuttle::{
     ShuttleArc, ShuttleCondvar, ShuttleGuard, ShuttleJoinHandle, ShuttleMutex, ShuttlePlatform,
     ShuttleRwLock, ShuttleThread,

@@ -1,8 +1,8 @@
 //! Seeds: one line of text that reproduces a failure on any machine.
 //!
 //! ```text
-//! sv1.pool-check-then-act.as-reported.shuttle.5d0c91f7.AAhwb3AtZnJvbS1lbXB0eQABAwAA...
-//! |   scenario            variant     engine  revision  signature and decision log, checked
+//! sv2.pool-check-then-act.as-reported.shuttle.5d0c91f7.AAhwb3AtZnJvbS1lbXB0eQABAwAA...
+//! |   scenario            variant     engine  revision  signature, trace hash, decision log
 //! ```
 //!
 //! **A seed is either replayed to the same signature, or told to be unreadable or stale;
@@ -15,11 +15,12 @@ use std::str::FromStr;
 use data_encoding::BASE64URL_NOPAD;
 use miniz_oxide::deflate::compress_to_vec;
 use miniz_oxide::inflate::decompress_to_vec_with_limit;
+use serde::Deserialize;
 use thiserror::Error;
 
 use crate::{DecisionLog, Engine, Variant};
 
-const VERSION: &str = "sv1";
+const VERSION: &str = "sv2";
 /// A log that unpacks to more was not made by us.
 const LARGEST_LOG: usize = 64 << 20;
 
@@ -36,6 +37,9 @@ pub struct Seed {
     pub revision: String,
     /// The failure's signature.
     pub signature: String,
+    /// The hash of what happened: [`Trace::hash`](crate::trace::Trace::hash). `None` where
+    /// nobody can take it down, as on real threads.
+    pub trace: Option<u64>,
     /// What the engine chose.
     pub log: DecisionLog,
 }
@@ -64,7 +68,7 @@ pub enum SeedError {
 
 impl fmt::Display for Seed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plain = postcard::to_stdvec(&(&self.signature, &self.log))
+        let plain = postcard::to_stdvec(&(&self.signature, self.trace, &self.log))
             .expect("INVARIANT: strings and integers always serialise");
         let packed = compress_to_vec(&plain, 9);
         let (flag, body) = match packed.len() < plain.len() {
@@ -98,13 +102,18 @@ impl FromStr for Seed {
         };
         let variant = (parts[2].parse()).map_err(|_| wrong("variant", parts[2]))?;
         let engine = (parts[3].parse()).map_err(|_| wrong("engine", parts[3]))?;
-        let (signature, log) = unpack(text, parts[5])?;
+        let Content {
+            signature,
+            trace,
+            log,
+        } = unpack(text, parts[5])?;
         Ok(Seed {
             scenario: parts[1].to_owned(),
             variant,
             engine,
             revision: parts[4].to_owned(),
             signature,
+            trace,
             log,
         })
     }
@@ -123,7 +132,15 @@ impl Seed {
     }
 }
 
-fn unpack(text: &str, payload: &str) -> Result<(String, DecisionLog), SeedError> {
+/// What the last part holds.
+#[derive(Deserialize)]
+struct Content {
+    signature: String,
+    trace: Option<u64>,
+    log: DecisionLog,
+}
+
+fn unpack(text: &str, payload: &str) -> Result<Content, SeedError> {
     let bytes = BASE64URL_NOPAD
         .decode(payload.as_bytes())
         .map_err(|_| SeedError::Damaged("its last part is not base64url"))?;
@@ -140,14 +157,14 @@ fn unpack(text: &str, payload: &str) -> Result<(String, DecisionLog), SeedError>
             .map_err(|_| SeedError::Damaged("it does not unpack"))?,
         _ => return Err(SeedError::Damaged("its packing is unknown")),
     };
-    let (signature, log): (String, DecisionLog) =
+    let content: Content =
         postcard::from_bytes(&unpacked).map_err(|_| SeedError::Damaged("it does not decode"))?;
-    if matches!(&log, DecisionLog::Schedule(schedule) if !schedule.is_well_formed()) {
+    if matches!(&content.log, DecisionLog::Schedule(schedule) if !schedule.is_well_formed()) {
         return Err(SeedError::Damaged(
             "its schedule names tasks that are not there",
         ));
     }
-    Ok((signature, log))
+    Ok(content)
 }
 
 fn checksum(head: &str, payload: &[u8]) -> u32 {
@@ -184,6 +201,7 @@ mod tests {
             },
             revision: revision_of("the source"),
             signature: "pop-from-empty".to_owned(),
+            trace: Some(0x5e17_ed6e),
             log: DecisionLog::Schedule(schedule),
         }
     }
@@ -215,7 +233,7 @@ mod tests {
         }
         assert_eq!("hello".parse::<Seed>(), Err(SeedError::NotASeed));
         assert_eq!(
-            text.replacen("sv1", "sv9", 1).parse::<Seed>(),
+            text.replacen("sv2", "sv9", 1).parse::<Seed>(),
             Err(SeedError::Version("sv9".to_owned()))
         );
         assert_eq!(

@@ -18,7 +18,8 @@ use crate::log::path_of;
 use crate::{Failure, TaskName};
 
 pub(crate) use self::recorder::{
-    Pending, created, finished, note, spawned, start, started, step, switched, take,
+    Pending, Place, Word, created, finished, note, place_of, resumed, spawned, start, started,
+    step, stop, switched, take,
 };
 
 /// One execution.
@@ -248,6 +249,15 @@ impl ObjectKind {
             ObjectKind::RwLock => "rwlock",
             ObjectKind::Condvar => "condvar",
             ObjectKind::Atomic => "atomic",
+        }
+    }
+}
+
+impl From<&std::panic::Location<'_>> for Site {
+    fn from(location: &std::panic::Location<'_>) -> Self {
+        Site {
+            file: location.file().to_owned(),
+            line: location.line(),
         }
     }
 }

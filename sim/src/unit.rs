@@ -10,7 +10,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DecisionLog, Engine, Failure};
+use crate::trace::Trace;
+use crate::{DecisionLog, Engine, Failure, Shrunk};
 
 /// Which body of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -82,10 +83,17 @@ pub enum Task {
         /// The execution, counted from 1.
         execution: u64,
     },
-    /// Run the execution of this log again.
+    /// Run the execution of this log again, and take down what happens.
     Replay {
         /// The log.
         log: DecisionLog,
+    },
+    /// Make the schedule of this log smaller, as far as it still fails in the same way.
+    Shrink {
+        /// The log.
+        log: DecisionLog,
+        /// How it fails.
+        signature: String,
     },
 }
 
@@ -113,6 +121,8 @@ pub enum Record {
         reached: Vec<String>,
         /// Every different observation, up to a bound.
         observations: Vec<String>,
+        /// What happened in the execution that failed, where it was taken down.
+        trace: Option<Box<Trace>>,
     },
 }
 
@@ -141,11 +151,28 @@ pub enum End {
         /// What happened instead.
         why: String,
     },
+    /// The schedule was made smaller.
+    Shrunk {
+        /// What is left of it.
+        shrunk: Shrunk,
+        /// The hash of what is left's trace.
+        trace: u64,
+    },
     /// The engine failed.
     Failed {
         /// How.
         what: String,
     },
+}
+
+impl End {
+    /// The schedule that was to be shrunk does not fail.
+    pub(crate) fn no_longer_fails() -> End {
+        End::NotReproduced {
+            stale: true,
+            why: "the schedule does not fail in this way: the code has changed since".to_owned(),
+        }
+    }
 }
 
 mod as_text {

@@ -15,19 +15,22 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use selvedge_sim::child::{Children, Request};
+use selvedge_sim::reduce::Shrinking;
 use selvedge_sim::unit::Task;
-use selvedge_sim::{Class, Engine, Variant};
+use selvedge_sim::{Class, Engine, Seed, Variant};
 
 use super::{CheckArgs, Exit, Stop, complain, input, say};
 use crate::Scenario;
-use crate::report::{self, RunReport, UnitReport, seeds};
+use crate::report::{self, RunReport, ShrunkSizes, UnitReport, seeds};
 
 /// Executions that shuttle draws a unit in the default budget; longer budgets draw more.
-const SHUTTLE_EXECUTIONS: u64 = 6_000;
+pub(super) const SHUTTLE_EXECUTIONS: u64 = 6_000;
 /// Executions on real threads, each of this many rounds.
 const NATIVE_EXECUTIONS: u64 = 50;
 /// A workload is the same only with the same rounds, so a replay has as many.
 pub(super) const NATIVE_ROUNDS: u32 = 200;
+/// `check` spends no more than this on making one seed smaller; `selvedge shrink` may.
+const SHRINK_LIMIT: Duration = Duration::from_millis(1_500);
 const DEFAULT_BUDGET: Duration = Duration::from_secs(60);
 /// A unit that was cut short is run again at most so often, each time with a larger share.
 const MOST_TRIES: u32 = 3;
@@ -237,6 +240,10 @@ fn run_one(
     progress.running(&unit);
     let outcome = children.run(&request, &INTERRUPTED, |n| progress.executions(&unit, n))?;
     let seed = children.seed_of(&request, &outcome, &unit.scenario.revision(), &INTERRUPTED)?;
+    let (seed, shrunk) = match seed {
+        Some(seed) => shrunk(children, seed, limit)?,
+        None => (None, None),
+    };
     let verdict = outcome.verdict(unit.engine);
     Ok(UnitReport {
         scenario: unit.scenario,
@@ -249,7 +256,32 @@ fn run_one(
         reached: outcome.reached,
         observations: outcome.observations,
         seed: seed.map(|seed| seed.to_string()),
+        shrunk,
         took: started.elapsed(),
+    })
+}
+
+/// The seed made as small as a part of the time allows; as it was where that does not work.
+fn shrunk(
+    children: &Children,
+    seed: Seed,
+    limit: Duration,
+) -> io::Result<(Option<Seed>, Option<ShrunkSizes>)> {
+    let limit = limit.min(SHRINK_LIMIT);
+    Ok(match children.shrink(&seed, limit, &INTERRUPTED)? {
+        Shrinking::Done(smaller) => {
+            let sizes = ShrunkSizes {
+                before: smaller.before,
+                after: smaller.after,
+                least: smaller.least,
+            };
+            (Some(smaller.seed), Some(sizes))
+        }
+        // The seed as it was found is still good.
+        Shrinking::Impossible(_)
+        | Shrinking::Stale(_)
+        | Shrinking::Failed(_)
+        | Shrinking::Stopped => (Some(seed), None),
     })
 }
 

@@ -1,41 +1,66 @@
-//! `selvedge replay`: runs one failure again, and says plainly when it cannot.
+//! `selvedge replay`: runs one failure again, draws it, and says plainly when it cannot.
 
-use std::fs::File;
-use std::io::{ErrorKind, Read};
-use std::path::Path;
 use std::time::Duration;
 
 use selvedge_sim::child::Request;
+use selvedge_sim::trace::Trace;
 use selvedge_sim::unit::{End, Task};
 use selvedge_sim::{DecisionLog, Failure, Seed};
 
 use super::check::{INTERRUPTED, NATIVE_ROUNDS, on_ctrl_c, own_children};
-use super::{Exit, ReplayArgs, Stop, input, say};
-use crate::registry;
-use crate::report::seeds;
+use super::{Exit, ReplayArgs, Stop, drawing, given, say};
 
 const LIMIT: Duration = Duration::from_secs(120);
-/// A file that is longer holds no seed of ours.
-const LONGEST_FILE: u64 = 64 << 20;
 
 pub(super) fn replay(args: &ReplayArgs) -> Result<Exit, Stop> {
-    let seed = find(&args.seed)?;
-    let scenario = registry::find(&seed.scenario).ok_or_else(|| {
-        Stop::usage(format!(
-            "the seed is stale: {}",
-            input::no_such_scenario(&seed.scenario)
-        ))
-    })?;
-    let revision = scenario.revision();
-    if seed.revision != revision {
-        return Err(Stop::usage(format!(
-            "the seed is stale: it was made for revision {} of {}, this is {revision}; run \
-             `selvedge check {}` for a new one",
-            seed.revision, seed.scenario, seed.scenario
-        )));
-    }
+    let (seed, _) = given::seed(&args.seed)?;
+    let mut target = drawing::target(&seed, args)?;
     on_ctrl_c()?;
-    say(&headline(&seed))?;
+    // Where the drawing goes to standard output, nothing else does.
+    let alone = target
+        .as_ref()
+        .is_some_and(drawing::Target::is_standard_output);
+    if !alone {
+        say(&given::headline(&seed))?;
+    }
+    let again = run(&seed)?;
+    let Again::Violated {
+        failure,
+        executions,
+        trace,
+    } = again
+    else {
+        if let Again::NotReproduced(why) = again {
+            say(&format!("not reproduced: {why}"))?;
+        }
+        return Ok(Exit::Ok);
+    };
+    if !alone {
+        say(&reproduced(&failure, executions))?;
+    }
+    if let Some(target) = &mut target {
+        let trace = trace.ok_or_else(|| {
+            Stop::usage("what happens on real threads cannot be taken down; find the failure under another engine to see it drawn")
+        })?;
+        target.draw(&trace, &given::headline(&seed))?;
+    }
+    Ok(failure.kind.into())
+}
+
+/// What a replay came to.
+pub(super) enum Again {
+    /// The same failure, with the same trace.
+    Violated {
+        failure: Failure,
+        executions: u64,
+        trace: Option<Trace>,
+    },
+    /// All went well, for this reason.
+    NotReproduced(String),
+}
+
+/// Runs the seed's execution again.
+pub(super) fn run(seed: &Seed) -> Result<Again, Stop> {
     let request = Request {
         scenario: seed.scenario.clone(),
         variant: seed.variant,
@@ -54,22 +79,33 @@ pub(super) fn replay(args: &ReplayArgs) -> Result<Exit, Stop> {
     let stale = |why: String| Err(Stop::usage(format!("the seed is stale: {why}")));
     match outcome.end {
         Some(End::Violated { failure, .. }) if failure.signature == seed.signature => {
-            say(&reproduced(&failure, outcome.executions))?;
-            Ok(failure.kind.into())
+            let hash = outcome.trace.as_ref().map(Trace::hash);
+            if let (Some(wanted), Some(got)) = (seed.trace, hash)
+                && wanted != got
+            {
+                return stale(format!(
+                    "it fails as it did, by other steps (trace {got:016x}, not {wanted:016x}): \
+                     the code has changed since"
+                ));
+            }
+            Ok(Again::Violated {
+                failure,
+                executions: outcome.executions,
+                trace: outcome.trace,
+            })
         }
         Some(End::Violated { failure, .. }) => stale(format!(
             "it violates '{}' now, where it violated '{}'",
             failure.signature, seed.signature
         )),
         Some(End::NotReproduced { stale: true, why }) => stale(why),
-        Some(End::NotReproduced { stale: false, why }) => {
-            say(&format!("not reproduced: {why}"))?;
-            Ok(Exit::Ok)
-        }
+        Some(End::NotReproduced { stale: false, why }) => Ok(Again::NotReproduced(why)),
         // A checkpoint of other code makes loom itself fail.
         Some(End::Failed { what }) if matches!(seed.log, DecisionLog::Checkpoint(_)) => stale(what),
         Some(End::Failed { what }) => Err(Stop::harness("the engine failed", what)),
-        Some(End::Complete { .. }) => Err(Stop::harness("the engine failed", "it searched on")),
+        Some(End::Complete { .. } | End::Shrunk { .. }) => {
+            Err(Stop::harness("the engine failed", "it did something else"))
+        }
         Some(End::Cut) => Err(Stop {
             exit: Exit::Budget,
             message: format!("not reproduced within {} s", LIMIT.as_secs()),
@@ -81,56 +117,14 @@ pub(super) fn replay(args: &ReplayArgs) -> Result<Exit, Stop> {
     }
 }
 
-/// The seed that `text` is, or the file or kept seed that it names holds.
-fn find(text: &str) -> Result<Seed, Stop> {
-    let looks_like_a_seed = text.trim_start().starts_with("sv") && text.contains('.');
-    if looks_like_a_seed && !Path::new(text).exists() {
-        return text.parse().map_err(Stop::usage);
-    }
-    let kept = seeds::path_of(text);
-    let path = match kept.as_deref() {
-        Some(kept) if kept.exists() => kept,
-        _ => Path::new(text),
-    };
-    let mut content = String::new();
-    let read =
-        File::open(path).and_then(|file| file.take(LONGEST_FILE).read_to_string(&mut content));
-    read.map_err(|error| match error.kind() {
-        ErrorKind::NotFound => Stop::usage(format!(
-            "'{text}' is no seed (they begin with 'sv1.'), no file, and no seed that `check` kept"
-        )),
-        _ => Stop::usage(format!("cannot read {}: {error}", path.display())),
-    })?;
-    (content.parse()).map_err(|error| Stop::usage(format!("{}: {error}", path.display())))
-}
-
-fn headline(seed: &Seed) -> String {
-    let what = match &seed.log {
-        DecisionLog::Schedule(schedule) => format!(
-            "{} tasks, {} steps, {} switches",
-            schedule.tasks.len(),
-            schedule.len(),
-            schedule.switches()
-        ),
-        DecisionLog::Checkpoint(_) => "loom's checkpoint".to_owned(),
-        DecisionLog::Workload { execution, .. } => {
-            format!("workload of execution {execution} on real threads")
-        }
-    };
-    let Seed {
-        scenario,
-        variant,
-        engine,
-        ..
-    } = seed;
-    format!("{scenario}, {variant}, {engine}: {what}")
-}
-
 fn reproduced(failure: &Failure, executions: u64) -> String {
+    let location = match failure.location.is_empty() {
+        true => String::new(),
+        false => format!("at {}, ", failure.location),
+    };
     format!(
-        "violated: {}\n  {}\n  at {}, execution {executions}",
+        "violated: {}\n  {}\n  {location}execution {executions}",
         failure.signature,
         failure.detail.replace('\n', "\n  "),
-        failure.location
     )
 }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::{RunReport, UnitReport};
+use super::{RunReport, ShrunkSizes, UnitReport};
 
 #[derive(Serialize)]
 struct Run<'a> {
@@ -31,6 +31,8 @@ struct Unit<'a> {
     signature: Option<&'a str>,
     detail: Option<&'a str>,
     seed: Option<&'a str>,
+    /// Its size before and after it was made smaller.
+    shrunk: Option<ShrunkSizes>,
     reached: &'a [String],
     observations: &'a [String],
     wall_ms: u64,
@@ -52,6 +54,7 @@ impl<'a> From<&'a UnitReport> for Unit<'a> {
             signature: failure.map(|failure| failure.signature.as_str()),
             detail: failure.map(|failure| failure.detail.as_str()),
             seed: unit.seed.as_deref(),
+            shrunk: unit.shrunk,
             reached: &unit.reached,
             observations: &unit.observations,
             wall_ms: u64::try_from(unit.took.as_millis()).unwrap_or(u64::MAX),
@@ -76,7 +79,7 @@ pub fn write(mut file: File, report: &RunReport) -> io::Result<()> {
 }
 
 /// Replaces what the file holds; a pipe or a device has nothing to replace.
-pub(super) fn replace(file: &mut File, text: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(file: &mut File, text: &[u8]) -> io::Result<()> {
     if file.metadata()?.is_file() {
         file.set_len(0)?;
     }

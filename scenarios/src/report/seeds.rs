@@ -30,7 +30,11 @@ pub fn keep(report: &RunReport) -> Vec<String> {
         .collect()
 }
 
-fn keep_one(seed: &str) -> Result<(), String> {
+/// Keeps one seed.
+///
+/// # Errors
+/// What went wrong, in words.
+pub fn keep_one(seed: &str) -> Result<(), String> {
     let Some(path) = path_of(&short_name(seed)) else {
         return Ok(());
     };

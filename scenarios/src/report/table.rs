@@ -94,6 +94,11 @@ fn verdict(unit: Option<&UnitReport>) -> Cell {
         (Verdict::Violated { failure, .. }, _) => {
             let seed = (unit.seed.as_deref()).map_or("no seed".to_owned(), short_name);
             let signature = &failure.signature;
+            let seed = match unit.shrunk.map(|shrunk| shrunk.after.preemptions) {
+                None => seed,
+                Some(1) => format!("{seed}, 1 preemption"),
+                Some(n) => format!("{seed}, {n} preemptions"),
+            };
             match unit.variant {
                 Variant::AsReported => format!("found after {executions}: {signature} [{seed}]"),
                 Variant::Shipped => format!("VIOLATED after {executions}: {signature} [{seed}]"),

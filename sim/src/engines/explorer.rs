@@ -28,18 +28,18 @@ pub(crate) fn execute(
     let told = Arc::clone(&schedule);
     host.tell_log_by(move || Some(DecisionLog::Schedule(lock(&told).clone())));
     let inner = Arc::clone(host);
-    let body = move || {
+    let searched = move || {
         inner.begin();
         body(&Cx::new(SEED, 0, 1))
     };
     let end = match &spec.task {
         Task::Search { .. } => {
             let observed = |outcome: &str| host.observe(&Observation::of(outcome));
-            explorer.run_watched(schedule, body, observed).end
+            explorer.run_watched(schedule, searched, observed).end
         }
         Task::Replay {
             log: DecisionLog::Schedule(wanted),
-        } => match explorer.replay_watched(wanted, schedule, body) {
+        } => match explorer.replay_watched(wanted, schedule, true, searched) {
             SearchEnd::Complete => {
                 return End::NotReproduced {
                     stale: false,
@@ -49,9 +49,25 @@ pub(crate) fn execute(
             SearchEnd::NotDeterministic(why) => return End::NotReproduced { stale: true, why },
             end => end,
         },
-        Task::Replay { .. } | Task::Capture { .. } => {
+        Task::Shrink {
+            log: DecisionLog::Schedule(wanted),
+            signature,
+        } => {
+            let inner = Arc::clone(host);
+            let body = move || {
+                inner.tick();
+                body(&Cx::new(SEED, 0, 1))
+            };
+            let limit = host.time_for_work();
+            let Some(shrunk) = explorer.shrink(wanted, signature, limit, body.clone()) else {
+                return End::no_longer_fails();
+            };
+            let trace = explorer.trace(&shrunk.schedule, body).1.hash();
+            return End::Shrunk { shrunk, trace };
+        }
+        Task::Replay { .. } | Task::Shrink { .. } | Task::Capture { .. } => {
             return End::Failed {
-                what: "the explorer replays a schedule, nothing else".to_owned(),
+                what: "the explorer follows a schedule, nothing else".to_owned(),
             };
         }
     };

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use ::loom::model::Builder;
 
 use crate::host::Host;
+use crate::platforms::loom_task;
 use crate::unit::{End, Task, UnitSpec};
-use crate::{BodyFn, Cx, DecisionLog};
+use crate::{BodyFn, Cx, DecisionLog, trace};
 
 /// Loom's limit on the switches of one execution; past it the body is taken to spin.
 const MAX_BRANCHES: usize = 10_000;
@@ -39,6 +40,12 @@ pub(crate) fn execute(
     builder.log = false;
 
     let checkpoint = checkpoint_beside(spec);
+    // Of the one execution that is of interest, what happens is taken down.
+    let traced = match &spec.task {
+        Task::Capture { execution } => Some(*execution),
+        Task::Replay { .. } => Some(1),
+        _ => None,
+    };
     let only_first = match &spec.task {
         Task::Search { .. } => false,
         Task::Capture { execution } => {
@@ -63,9 +70,9 @@ pub(crate) fn execute(
             builder.checkpoint_file = Some(checkpoint);
             true
         }
-        Task::Replay { .. } => {
+        Task::Replay { .. } | Task::Shrink { .. } => {
             return End::Failed {
-                what: "loom replays a checkpoint, nothing else".to_owned(),
+                what: "loom follows a checkpoint, nothing else".to_owned(),
             };
         }
     };
@@ -80,7 +87,11 @@ pub(crate) fn execute(
                 why: "the checkpointed execution was well: the code has changed since".to_owned(),
             });
         }
+        if Some(execution) == traced {
+            trace::start(loom_task(), 0);
+        }
         inner.observe(&body(&Cx::new(SEED, 0, rounds)));
+        trace::finished(loom_task);
     });
     match only_first {
         true => End::NotReproduced {

@@ -4,8 +4,12 @@
 //! the first test of a process. So the scheduler here is wrapped twice over: [`Recorder`]
 //! writes down what any scheduler chose, [`Replayer`] follows what was written.
 
+mod guide;
+
 use std::collections::HashMap;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use ::shuttle::scheduler::{
     PctScheduler, RandomScheduler, Schedule as ShuttleSchedule, Scheduler, Task as ShuttleTask,
@@ -15,10 +19,13 @@ use ::shuttle::{Config, FailurePersistence, MaxSteps, Runner};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use self::guide::Guide;
 use super::Strategy;
 use crate::host::Host;
+use crate::platforms::shuttle_task;
+use crate::shrink::{Attempt, Shrinker, Shrunk};
 use crate::unit::{End, Task, UnitSpec};
-use crate::{BodyFn, Cx, DecisionLog, Schedule, TaskName, lock};
+use crate::{BodyFn, Cx, DecisionLog, Observation, Schedule, TaskName, lock, panics, trace};
 
 /// Shuttle's default of 60 KiB is short for a body that formats messages.
 const STACK_BYTES: usize = 512 << 10;
@@ -41,7 +48,7 @@ pub(crate) fn execute(host: &Arc<Host>, spec: &UnitSpec, strategy: Strategy, bod
                     continue;
                 }
                 let recorder = Recorder::new(scheduler, Arc::clone(&log));
-                drive(host, body, *seed, None, recorder, &log);
+                run(recorder, searching(host, body, *seed, &log));
                 drawn.push(format!("{executions} {}", name.word()));
             }
             End::Complete {
@@ -54,8 +61,12 @@ pub(crate) fn execute(host: &Arc<Host>, spec: &UnitSpec, strategy: Strategy, bod
             let outcome = Arc::new(Mutex::new(None));
             let replayer = Replayer::new(schedule.clone(), Arc::clone(&outcome));
             let recorder = Recorder::new(Box::new(replayer), Arc::clone(&log));
-            let (seed, execution) = (schedule.seed, schedule.execution);
-            drive(host, body, seed, Some(execution), recorder, &log);
+            let one = one(body, schedule, &log, true);
+            let inner = Arc::clone(host);
+            run(recorder, move || {
+                inner.begin();
+                one();
+            });
             let diverged = lock(&outcome).take();
             match diverged {
                 Some(why) => End::NotReproduced { stale: true, why },
@@ -65,37 +76,120 @@ pub(crate) fn execute(host: &Arc<Host>, spec: &UnitSpec, strategy: Strategy, bod
                 },
             }
         }
-        Task::Replay { .. } | Task::Capture { .. } => End::Failed {
-            what: "shuttle replays a schedule, nothing else".to_owned(),
+        Task::Shrink {
+            log: DecisionLog::Schedule(wanted),
+            signature,
+        } => match shrink(host, body, wanted, signature, &log) {
+            Some(shrunk) => {
+                let trace = traced(body, &shrunk.schedule, &log);
+                End::Shrunk { shrunk, trace }
+            }
+            None => End::no_longer_fails(),
+        },
+        Task::Replay { .. } | Task::Shrink { .. } | Task::Capture { .. } => End::Failed {
+            what: "shuttle follows a schedule, nothing else".to_owned(),
         },
     }
 }
 
-/// Runs the body under the scheduler; all executions are `only`, where that is given.
-fn drive(
+/// Makes the schedule smaller. Each attempt is a run of shuttle's of its own, whose panic is
+/// caught.
+fn shrink(
+    host: &Arc<Host>,
+    body: BodyFn,
+    wanted: &Schedule,
+    signature: &str,
+    log: &Arc<Mutex<Log>>,
+) -> Option<Shrunk> {
+    let deadline = Instant::now() + host.time_for_work();
+    let mut attempt = |wanted: &Schedule| {
+        host.tick();
+        let preemptions = Arc::new(Mutex::new(Vec::new()));
+        let guide = Guide::new(wanted.clone(), Arc::clone(&preemptions));
+        let recorder = Recorder::new(Box::new(guide), Arc::clone(log));
+        let signature = run_caught(recorder, one(body, wanted, log, false));
+        let preemptions = lock(&preemptions).clone();
+        Attempt {
+            signature,
+            schedule: lock(log).schedule.clone(),
+            preemptions,
+        }
+    };
+    panics::quietly(|| {
+        let mut shrinker = Shrinker::new(&mut attempt, wanted, signature, deadline)?;
+        shrinker.shrink();
+        let least = shrinker.preemptions() == 0;
+        Some(shrinker.result(least))
+    })
+}
+
+/// The hash of this schedule's trace.
+fn traced(body: BodyFn, schedule: &Schedule, log: &Arc<Mutex<Log>>) -> u64 {
+    let replayer = Replayer::new(schedule.clone(), Arc::default());
+    let recorder = Recorder::new(Box::new(replayer), Arc::clone(log));
+    panics::quietly(|| run_caught(recorder, one(body, schedule, log, true)));
+    trace::take().map_or(0, |trace| trace.hash())
+}
+
+/// A search's executions, one after the other.
+fn searching(
     host: &Arc<Host>,
     body: BodyFn,
     seed: u64,
-    only: Option<u64>,
-    scheduler: Recorder,
     log: &Arc<Mutex<Log>>,
-) {
+) -> impl Fn() + Send + Sync + 'static {
+    let (host, log) = (Arc::clone(host), Arc::clone(log));
+    move || {
+        let execution = host.begin();
+        host.observe(&execute_one(body, seed, execution, &log));
+    }
+}
+
+/// The one execution of a schedule.
+fn one(
+    body: BodyFn,
+    schedule: &Schedule,
+    log: &Arc<Mutex<Log>>,
+    traced: bool,
+) -> impl Fn() + Send + Sync + 'static {
+    let (seed, execution, log) = (schedule.seed, schedule.execution, Arc::clone(log));
+    move || {
+        if traced {
+            // One step brought us here.
+            trace::start(shuttle_task(), 1);
+        }
+        execute_one(body, seed, execution, &log);
+        trace::finished(shuttle_task);
+    }
+}
+
+fn execute_one(body: BodyFn, seed: u64, execution: u64, log: &Mutex<Log>) -> Observation {
+    {
+        let mut log = lock(log);
+        (log.schedule.seed, log.schedule.execution) = (seed, execution);
+    }
+    body(&Cx::new(seed, execution, 1))
+}
+
+/// Runs it, and catches its panic: how it failed, if it did.
+fn run_caught(scheduler: Recorder, body: impl Fn() + Send + Sync + 'static) -> Option<String> {
+    panics::forget();
+    // What panicked is given up whole: nothing of it is looked at again.
+    let result = panic::catch_unwind(AssertUnwindSafe(|| run(scheduler, body)));
+    match (result, panics::first()) {
+        (Err(_), Some(Ok(failure))) => Some(failure.signature),
+        _ => None,
+    }
+}
+
+fn run(scheduler: Recorder, body: impl Fn() + Send + Sync + 'static) {
     let mut config = Config::new();
     config.stack_size = STACK_BYTES;
     config.failure_persistence = FailurePersistence::None;
     config.max_steps = MaxSteps::FailAfter(MAX_STEPS);
     config.max_time = None;
     config.silence_warnings = true;
-    let (host, log) = (Arc::clone(host), Arc::clone(log));
-    Runner::new(scheduler, config).run(move || {
-        let number = host.begin();
-        let execution = only.unwrap_or(number);
-        {
-            let mut log = lock(&log);
-            (log.schedule.seed, log.schedule.execution) = (seed, execution);
-        }
-        host.observe(&body(&Cx::new(seed, execution, 1)));
-    });
+    Runner::new(scheduler, config).run(body);
 }
 
 type AnyScheduler = Box<dyn Scheduler + Send>;
@@ -212,6 +306,11 @@ impl Scheduler for Recorder {
             log.saw_choice |= runnable.len() > 1;
         }
         let chosen = self.inner.next_task(runnable, current, is_yielding)?;
+        trace::step();
+        if let Some(current) = current.filter(|&current| current != chosen) {
+            let could_go_on = runnable.iter().any(|task| task.id() == current);
+            trace::switched(could_go_on && !is_yielding);
+        }
         let mut log = lock(&self.log);
         if let Some(&place) = log.places.get(&chosen) {
             log.schedule.push_step(place);

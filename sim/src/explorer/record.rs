@@ -163,6 +163,14 @@ impl Names {
         task
     }
 
+    /// The child's number, if it was ever created.
+    pub(super) fn known_child(&self, parent: u32, child: u32) -> Option<u32> {
+        self.children
+            .get(parent as usize)?
+            .get(child as usize)
+            .copied()
+    }
+
     pub(super) fn object(&mut self, creator: u32, ordinal: u32) -> u32 {
         if let Some(&object) = self.objects_of[creator as usize].get(ordinal as usize) {
             return object;

@@ -12,7 +12,7 @@ use super::access::{Access, Kind, NO_OBJECT};
 use super::clock::Clock;
 use super::fibers::{self, Fibers, GivenUp};
 use super::record::{Gate, NO_CHOICE, Record, Task};
-use crate::{Schedule, lock};
+use crate::{Schedule, lock, trace};
 
 /// Time-outs of a task's timed waits that may fire while others could still go on. Later ones
 /// fire when nobody else can, so that a loop around a timed wait ends.
@@ -144,6 +144,7 @@ pub(super) fn execute(
         fibers.resume(fiber);
         reclaim(fibers);
     }
+    trace::stop();
     let jobs = take_apart(fibers);
     EPOCH.set(0);
     // Whatever a job that never ran holds is dropped where nothing is scheduled any more.
@@ -362,6 +363,12 @@ impl Runtime {
         self.strategy = Some(strategy);
         match pick {
             Pick::Run(task, choice) => {
+                trace::step();
+                if task != self.current {
+                    let was = self.record.task(self.current);
+                    let preemption = enabled.contains(&self.current) && !was.yielding;
+                    trace::switched(preemption);
+                }
                 self.record.perform(task, choice);
                 self.current = task;
                 let mut shared = lock(&self.shared);
@@ -582,6 +589,14 @@ pub(crate) fn watch_destructor(pointee: TypeId, destruct: impl FnOnce()) {
         let current = rt.current;
         rt.record.task_mut(current).dropping = outer;
     });
+}
+
+/// The running task's number.
+pub(crate) fn me() -> u64 {
+    match is_running() {
+        true => with(|rt| u64::from(rt.current)),
+        false => 0,
+    }
 }
 
 /// The running task, by its park token.

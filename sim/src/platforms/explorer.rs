@@ -5,16 +5,18 @@
 //! values live in std's own types, which here are only ever used by one thread at a time and
 //! never wait: who may go on is for the explorer to say.
 
-use std::any::TypeId;
+use std::any::{TypeId, type_name};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::panic::Location;
 use std::sync::{self, PoisonError, TryLockError};
 use std::time::Duration;
 
 use selvedge_core::platform::{self, Ordering, Platform};
 
 use crate::explorer::access::Kind;
-use crate::explorer::runtime::{self, ObjectId};
+use crate::explorer::runtime::{self, ObjectId, me};
+use crate::trace::{self, ObjectKind, Operation, Pending, Place, Word};
 
 /// Runs code under the explorer: see the [module](crate::explorer). Outside of a search its
 /// types work as plain values of one thread.
@@ -36,30 +38,48 @@ impl Platform for ExplorerPlatform {
     type JoinHandle<T: Send + 'static> = ExplorerJoinHandle<T>;
     type Thread = ExplorerThread;
 
+    #[track_caller]
     fn spawn<F, T>(f: F) -> Self::JoinHandle<T>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
+        let place = trace::spawned(me, Location::caller());
         let result = sync::Arc::new(sync::Mutex::new(None));
         let told = sync::Arc::clone(&result);
         let task = runtime::spawn(Box::new(move || {
+            trace::started(me, place);
             let value = f();
             *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+            trace::finished(me);
         }));
-        ExplorerJoinHandle { task, result }
+        ExplorerJoinHandle {
+            task,
+            place,
+            result,
+        }
     }
     fn current() -> Self::Thread {
-        ExplorerThread(runtime::current())
+        ExplorerThread {
+            token: runtime::current(),
+            task: me(),
+        }
     }
+    #[track_caller]
     fn park() {
+        let op = Pending::begin(me, Operation::Park, Place::NONE, Location::caller());
         runtime::access(runtime::current(), Kind::Park);
+        op.done();
     }
+    #[track_caller]
     fn yield_now() {
+        let op = Pending::begin(me, Operation::Yield, Place::NONE, Location::caller());
         runtime::yield_now();
+        op.done();
     }
+    #[track_caller]
     fn spin_loop() {
-        runtime::yield_now();
+        Self::yield_now();
     }
     fn fence(_order: Ordering) {}
 }
@@ -68,21 +88,44 @@ impl Platform for ExplorerPlatform {
 #[derive(Debug)]
 pub struct ExplorerMutex<T> {
     object: ObjectId,
+    place: Place,
     value: sync::Mutex<T>,
 }
 
 impl<T> ExplorerMutex<T> {
-    fn take(&self) -> ExplorerGuard<'_, T> {
+    fn take(&self, site: &'static Location<'static>) -> ExplorerGuard<'_, T> {
         let guard = match self.value.try_lock() {
             Ok(guard) => guard,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             // A destructor of a task being unwound wants what another task still holds.
             Err(TryLockError::WouldBlock) => runtime::never(),
         };
+        self.guard(guard, site)
+    }
+
+    fn guard<'a>(
+        &'a self,
+        guard: sync::MutexGuard<'a, T>,
+        site: &'static Location<'static>,
+    ) -> ExplorerGuard<'a, T> {
         ExplorerGuard {
             guard: Some(guard),
             mutex: self,
+            site,
         }
+    }
+
+    /// Locks it, once notified if that is what is waited for.
+    fn lock_by(
+        &self,
+        acquire: impl FnOnce(),
+        site: &'static Location<'static>,
+    ) -> ExplorerGuard<'_, T> {
+        let op = Pending::begin(me, Operation::Lock, self.place, site);
+        acquire();
+        let guard = self.take(site);
+        op.done();
+        guard
     }
 }
 
@@ -91,32 +134,38 @@ impl<T: Send> platform::Mutex<T> for ExplorerMutex<T> {
         = ExplorerGuard<'a, T>
     where
         T: 'a;
+    #[track_caller]
     fn new(value: T) -> Self {
         ExplorerMutex {
             object: ObjectId::new("mutex"),
+            place: trace::created(me, ObjectKind::Mutex, type_name::<T>, Location::caller()),
             value: sync::Mutex::new(value),
         }
     }
+    #[track_caller]
     fn lock(&self) -> ExplorerGuard<'_, T> {
-        runtime::access(self.object, Kind::Lock);
-        self.take()
+        let acquire = || {
+            runtime::access(self.object, Kind::Lock);
+        };
+        self.lock_by(acquire, Location::caller())
     }
+    #[track_caller]
     fn try_lock(&self) -> Option<ExplorerGuard<'_, T>> {
-        match runtime::access(self.object, Kind::Try) {
-            Some(true) => Some(self.take()),
+        let site = Location::caller();
+        let op = Pending::begin(me, Operation::TryLock, self.place, site);
+        let guard = match runtime::access(self.object, Kind::Try) {
+            Some(true) => Some(self.take(site)),
             Some(false) => None,
-            None => {
-                let guard = match self.value.try_lock() {
-                    Ok(guard) => guard,
-                    Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-                    Err(TryLockError::WouldBlock) => return None,
-                };
-                Some(ExplorerGuard {
-                    guard: Some(guard),
-                    mutex: self,
-                })
-            }
-        }
+            None => match self.value.try_lock() {
+                Ok(guard) => Some(self.guard(guard, site)),
+                Err(TryLockError::Poisoned(poisoned)) => {
+                    Some(self.guard(poisoned.into_inner(), site))
+                }
+                Err(TryLockError::WouldBlock) => None,
+            },
+        };
+        op.done_if(guard.is_some());
+        guard
     }
     fn into_inner(self) -> T {
         self.value
@@ -131,6 +180,8 @@ pub struct ExplorerGuard<'a, T> {
     /// Gone only while the lock is given up and in a guard that was taken apart.
     guard: Option<sync::MutexGuard<'a, T>>,
     mutex: &'a ExplorerMutex<T>,
+    /// Where it was locked.
+    site: &'static Location<'static>,
 }
 
 impl<T> Deref for ExplorerGuard<'_, T> {
@@ -149,9 +200,11 @@ impl<T> DerefMut for ExplorerGuard<'_, T> {
 impl<T> Drop for ExplorerGuard<'_, T> {
     fn drop(&mut self) {
         if self.guard.is_some() {
+            let op = Pending::begin(me, Operation::Unlock, self.mutex.place, self.site);
             // The step first: until it is picked, the lock is still held.
             runtime::access(self.mutex.object, Kind::Unlock);
             self.guard = None;
+            op.done();
         }
     }
 }
@@ -160,6 +213,7 @@ impl<T> Drop for ExplorerGuard<'_, T> {
 #[derive(Debug)]
 pub struct ExplorerRwLock<T> {
     object: ObjectId,
+    place: Place,
     value: sync::RwLock<T>,
 }
 
@@ -172,34 +226,48 @@ impl<T: Send + Sync> platform::RwLock<T> for ExplorerRwLock<T> {
         = ExplorerWriteGuard<'a, T>
     where
         T: 'a;
+    #[track_caller]
     fn new(value: T) -> Self {
         ExplorerRwLock {
             object: ObjectId::new("readers-writer lock"),
+            place: trace::created(me, ObjectKind::RwLock, type_name::<T>, Location::caller()),
             value: sync::RwLock::new(value),
         }
     }
+    #[track_caller]
     fn read(&self) -> ExplorerReadGuard<'_, T> {
+        let site = Location::caller();
+        let op = Pending::begin(me, Operation::ReadLock, self.place, site);
         runtime::access(self.object, Kind::ReadLock);
         let guard = match self.value.try_read() {
             Ok(guard) => guard,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => runtime::never(),
         };
+        op.done();
         ExplorerReadGuard {
             guard: Some(guard),
             object: self.object,
+            place: self.place,
+            site,
         }
     }
+    #[track_caller]
     fn write(&self) -> ExplorerWriteGuard<'_, T> {
+        let site = Location::caller();
+        let op = Pending::begin(me, Operation::WriteLock, self.place, site);
         runtime::access(self.object, Kind::WriteLock);
         let guard = match self.value.try_write() {
             Ok(guard) => guard,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => runtime::never(),
         };
+        op.done();
         ExplorerWriteGuard {
             guard: Some(guard),
             object: self.object,
+            place: self.place,
+            site,
         }
     }
 }
@@ -209,6 +277,8 @@ impl<T: Send + Sync> platform::RwLock<T> for ExplorerRwLock<T> {
 pub struct ExplorerReadGuard<'a, T> {
     guard: Option<sync::RwLockReadGuard<'a, T>>,
     object: ObjectId,
+    place: Place,
+    site: &'static Location<'static>,
 }
 
 impl<T> Deref for ExplorerReadGuard<'_, T> {
@@ -220,8 +290,10 @@ impl<T> Deref for ExplorerReadGuard<'_, T> {
 
 impl<T> Drop for ExplorerReadGuard<'_, T> {
     fn drop(&mut self) {
+        let op = Pending::begin(me, Operation::ReadUnlock, self.place, self.site);
         runtime::access(self.object, Kind::ReadUnlock);
         self.guard = None;
+        op.done();
     }
 }
 
@@ -230,6 +302,8 @@ impl<T> Drop for ExplorerReadGuard<'_, T> {
 pub struct ExplorerWriteGuard<'a, T> {
     guard: Option<sync::RwLockWriteGuard<'a, T>>,
     object: ObjectId,
+    place: Place,
+    site: &'static Location<'static>,
 }
 
 impl<T> Deref for ExplorerWriteGuard<'_, T> {
@@ -247,8 +321,10 @@ impl<T> DerefMut for ExplorerWriteGuard<'_, T> {
 
 impl<T> Drop for ExplorerWriteGuard<'_, T> {
     fn drop(&mut self) {
+        let op = Pending::begin(me, Operation::WriteUnlock, self.place, self.site);
         runtime::access(self.object, Kind::WriteUnlock);
         self.guard = None;
+        op.done();
     }
 }
 
@@ -257,39 +333,73 @@ impl<T> Drop for ExplorerWriteGuard<'_, T> {
 /// A wait is three steps: get in line, unlock, lock again once notified. A notification
 /// between the first two finds the task in line, as if it came after both.
 #[derive(Debug)]
-pub struct ExplorerCondvar(ObjectId);
+pub struct ExplorerCondvar {
+    object: ObjectId,
+    place: Place,
+}
+
+impl ExplorerCondvar {
+    fn op(&self, operation: Operation, site: &'static Location<'static>) -> Pending {
+        Pending::begin(me, operation, self.place, site)
+    }
+
+    /// Gets in line and unlocks.
+    fn enqueue<T>(&self, guard: ExplorerGuard<'_, T>, site: &'static Location<'static>) {
+        let op = self.op(Operation::Wait, site);
+        runtime::access(self.object, Kind::Enqueue);
+        op.done();
+        drop(guard);
+    }
+}
 
 impl platform::Condvar<ExplorerPlatform> for ExplorerCondvar {
+    #[track_caller]
     fn new() -> Self {
-        ExplorerCondvar(ObjectId::new("condition variable"))
+        ExplorerCondvar {
+            object: ObjectId::new("condition variable"),
+            place: trace::created(me, ObjectKind::Condvar, || "", Location::caller()),
+        }
     }
+    #[track_caller]
     fn wait<'a, T: Send + 'static + 'a>(
         &self,
         guard: ExplorerGuard<'a, T>,
     ) -> ExplorerGuard<'a, T> {
-        let mutex = guard.mutex;
-        runtime::access(self.0, Kind::Enqueue);
-        drop(guard);
+        let (mutex, site) = (guard.mutex, Location::caller());
+        self.enqueue(guard, site);
+        // To be notified and to lock again is one step, and two events.
+        let woken = self.op(Operation::Wake, site);
         runtime::lock_when_notified(mutex.object);
-        mutex.take()
+        woken.done();
+        mutex.lock_by(|| (), site)
     }
+    #[track_caller]
     fn wait_timeout<'a, T: Send + 'static + 'a>(
         &self,
         guard: ExplorerGuard<'a, T>,
         _timeout: Duration,
     ) -> (ExplorerGuard<'a, T>, bool) {
-        let mutex = guard.mutex;
-        runtime::access(self.0, Kind::Enqueue);
-        drop(guard);
-        let notified = runtime::return_from_wait(self.0);
-        runtime::access(mutex.object, Kind::Lock);
-        (mutex.take(), !notified)
+        let (mutex, site) = (guard.mutex, Location::caller());
+        self.enqueue(guard, site);
+        let woken = self.op(Operation::Wake, site);
+        let notified = runtime::return_from_wait(self.object);
+        woken.done_if(notified);
+        let acquire = || {
+            runtime::access(mutex.object, Kind::Lock);
+        };
+        (mutex.lock_by(acquire, site), !notified)
     }
+    #[track_caller]
     fn notify_one(&self) {
-        runtime::access(self.0, Kind::NotifyOne);
+        let op = self.op(Operation::NotifyOne, Location::caller());
+        runtime::access(self.object, Kind::NotifyOne);
+        op.done();
     }
+    #[track_caller]
     fn notify_all(&self) {
-        runtime::access(self.0, Kind::NotifyAll);
+        let op = self.op(Operation::NotifyAll, Location::caller());
+        runtime::access(self.object, Kind::NotifyAll);
+        op.done();
     }
 }
 
@@ -345,12 +455,17 @@ impl<T: 'static> Drop for ExplorerArc<T> {
 #[derive(Debug)]
 pub struct ExplorerJoinHandle<T> {
     task: u32,
+    place: Place,
     result: sync::Arc<sync::Mutex<Option<T>>>,
 }
 
 impl<T> platform::JoinHandle<T> for ExplorerJoinHandle<T> {
+    #[track_caller]
     fn join(self) -> T {
+        let op = Pending::begin(me, Operation::Join, Place::NONE, Location::caller());
+        let op = op.about(self.place);
         runtime::join(self.task);
+        op.done();
         let result = self
             .result
             .lock()
@@ -363,17 +478,25 @@ impl<T> platform::JoinHandle<T> for ExplorerJoinHandle<T> {
 
 /// Wakes a parked task of a search.
 #[derive(Clone, Debug)]
-pub struct ExplorerThread(ObjectId);
+pub struct ExplorerThread {
+    token: ObjectId,
+    task: u64,
+}
 
 impl platform::Unpark for ExplorerThread {
+    #[track_caller]
     fn unpark(&self) {
-        runtime::access(self.0, Kind::Unpark);
+        let op = Pending::begin(me, Operation::Unpark, Place::NONE, Location::caller());
+        let op = op.about(trace::place_of(self.task));
+        runtime::access(self.token, Kind::Unpark);
+        op.done();
     }
 }
 
 /// An atomic of the explorer.
 pub struct ExplorerAtomic<A> {
     object: ObjectId,
+    place: Place,
     value: A,
 }
 
@@ -384,27 +507,34 @@ impl<A: fmt::Debug> fmt::Debug for ExplorerAtomic<A> {
 }
 
 impl<A> ExplorerAtomic<A> {
-    fn of(value: A) -> Self {
+    fn of(value: A, type_name: &'static str, site: &'static Location<'static>) -> Self {
         ExplorerAtomic {
             object: ObjectId::new("atomic"),
+            place: trace::created(me, ObjectKind::Atomic, || type_name, site),
             value,
         }
     }
 
-    fn read<V>(&self, read: impl FnOnce(&A) -> V) -> V {
-        runtime::access(self.object, Kind::Read);
-        read(&self.value)
-    }
-
     /// An access that may write. Where it leaves the value as it was, it could be told from
     /// a read by nobody, and counts as one: that is how a failed exchange is none.
-    fn write<V: PartialEq, R>(&self, look: impl Fn(&A) -> V, write: impl FnOnce(&A) -> R) -> R {
+    fn write<V: Word, R>(
+        &self,
+        operation: Operation,
+        site: &'static Location<'static>,
+        look: impl Fn(&A) -> V,
+        write: impl FnOnce(&A) -> R,
+    ) -> R {
+        let op = Pending::begin(me, operation, self.place, site);
         runtime::access(self.object, Kind::Write);
         let before = look(&self.value);
         let result = write(&self.value);
-        if look(&self.value) == before {
+        let after = look(&self.value);
+        if after == before {
             runtime::was_a_read();
         }
+        // What a store overwrites it does not look at.
+        let read = (operation != Operation::Store).then(|| before.word());
+        op.done_as(true, || (read, Some(after.word())));
         result
     }
 }
@@ -415,18 +545,38 @@ const ORDER: Ordering = Ordering::SeqCst;
 macro_rules! explorer_atomics {
     ($($atomic:ident: $value:ty),*) => {$(
         impl platform::Atomic<$value> for ExplorerAtomic<sync::atomic::$atomic> {
+            #[track_caller]
             fn new(value: $value) -> Self {
-                ExplorerAtomic::of(sync::atomic::$atomic::new(value))
+                let value = sync::atomic::$atomic::new(value);
+                ExplorerAtomic::of(value, stringify!($value), Location::caller())
             }
+            #[track_caller]
             fn load(&self, _: Ordering) -> $value {
-                self.read(|cell| cell.load(ORDER))
+                let op = Pending::begin(me, Operation::Load, self.place, Location::caller());
+                runtime::access(self.object, Kind::Read);
+                let value = self.value.load(ORDER);
+                op.done_as(true, || (Some(value.word()), None));
+                value
             }
+            #[track_caller]
             fn store(&self, value: $value, _: Ordering) {
-                self.write(|cell| cell.load(ORDER), |cell| cell.store(value, ORDER));
+                self.write(
+                    Operation::Store,
+                    Location::caller(),
+                    |cell| cell.load(ORDER),
+                    |cell| cell.store(value, ORDER),
+                );
             }
+            #[track_caller]
             fn swap(&self, value: $value, _: Ordering) -> $value {
-                self.write(|cell| cell.load(ORDER), |cell| cell.swap(value, ORDER))
+                self.write(
+                    Operation::Swap,
+                    Location::caller(),
+                    |cell| cell.load(ORDER),
+                    |cell| cell.swap(value, ORDER),
+                )
             }
+            #[track_caller]
             fn compare_exchange(
                 &self,
                 current: $value,
@@ -434,10 +584,17 @@ macro_rules! explorer_atomics {
                 _: Ordering,
                 _: Ordering,
             ) -> Result<$value, $value> {
-                self.write(
-                    |cell| cell.load(ORDER),
-                    |cell| cell.compare_exchange(current, new, ORDER, ORDER),
-                )
+                let site = Location::caller();
+                let op = Pending::begin(me, Operation::CompareExchange, self.place, site);
+                runtime::access(self.object, Kind::Write);
+                let result = self.value.compare_exchange(current, new, ORDER, ORDER);
+                let (Ok(before) | Err(before)) = result;
+                if result.is_err() || before == new {
+                    runtime::was_a_read();
+                }
+                let wrote = result.ok().map(|_| new.word());
+                op.done_as(result.is_ok(), || (Some(before.word()), wrote));
+                result
             }
         }
     )*};
@@ -445,21 +602,21 @@ macro_rules! explorer_atomics {
 macro_rules! explorer_integers {
     ($($atomic:ident: $value:ty),*) => {$(
         impl platform::AtomicInt<$value> for ExplorerAtomic<sync::atomic::$atomic> {
-            fn fetch_add(&self, value: $value, _: Ordering) -> $value {
-                self.write(|cell| cell.load(ORDER), |cell| cell.fetch_add(value, ORDER))
-            }
-            fn fetch_sub(&self, value: $value, _: Ordering) -> $value {
-                self.write(|cell| cell.load(ORDER), |cell| cell.fetch_sub(value, ORDER))
-            }
-            fn fetch_and(&self, value: $value, _: Ordering) -> $value {
-                self.write(|cell| cell.load(ORDER), |cell| cell.fetch_and(value, ORDER))
-            }
-            fn fetch_or(&self, value: $value, _: Ordering) -> $value {
-                self.write(|cell| cell.load(ORDER), |cell| cell.fetch_or(value, ORDER))
-            }
-            fn fetch_max(&self, value: $value, _: Ordering) -> $value {
-                self.write(|cell| cell.load(ORDER), |cell| cell.fetch_max(value, ORDER))
-            }
+            explorer_integers!(@ $value,
+                fetch_add FetchAdd, fetch_sub FetchSub, fetch_and FetchAnd, fetch_or FetchOr,
+                fetch_max FetchMax
+            );
+        }
+    )*};
+    (@ $value:ty, $($method:ident $operation:ident),*) => {$(
+        #[track_caller]
+        fn $method(&self, value: $value, _: Ordering) -> $value {
+            self.write(
+                Operation::$operation,
+                Location::caller(),
+                |cell| cell.load(ORDER),
+                |cell| cell.$method(value, ORDER),
+            )
         }
     )*};
 }

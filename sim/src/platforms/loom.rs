@@ -1,5 +1,9 @@
 //! [`LoomPlatform`]: loom's primitives, which model C11-like weak memory.
 
+use std::any::type_name;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Deref;
+use std::panic::Location;
 use std::time::Duration;
 
 use loom::sync::atomic::{
@@ -9,7 +13,8 @@ use loom::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLoc
 use loom::thread;
 use selvedge_core::platform::{self, Ordering, Platform};
 
-use super::Cell;
+use super::{Cell, Held};
+use crate::trace::{self, ObjectKind, Operation, Pending, Place, Word};
 
 /// Runs code under loom. Use it inside a loom model only.
 ///
@@ -43,108 +48,197 @@ impl Platform for LoomPlatform {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
+        let place = trace::spawned(me, Location::caller());
         let handle = thread::Builder::new()
             .stack_size(STACK_WORDS)
-            .spawn(f)
+            .spawn(move || {
+                trace::started(me, place);
+                let result = f();
+                trace::finished(me);
+                result
+            })
             .expect("INVARIANT: loom's spawn has no way to fail");
-        LoomJoinHandle(handle)
+        trace::resumed(me);
+        LoomJoinHandle { handle, place }
     }
     fn current() -> Self::Thread {
         LoomThread(thread::current())
     }
     #[track_caller]
     fn park() {
+        let op = Pending::begin(me, Operation::Park, Place::NONE, Location::caller());
         thread::park();
+        op.done();
     }
+    #[track_caller]
     fn yield_now() {
+        let op = Pending::begin(me, Operation::Yield, Place::NONE, Location::caller());
         thread::yield_now();
+        op.done();
     }
+    #[track_caller]
     fn spin_loop() {
+        let op = Pending::begin(me, Operation::Yield, Place::NONE, Location::caller());
         loom::hint::spin_loop();
+        op.done();
     }
     fn fence(order: Ordering) {
         atomic::fence(order);
     }
 }
 
+/// The running task's number, for the recorder.
+pub(crate) fn me() -> u64 {
+    number_of(&thread::current())
+}
+
+fn number_of(thread: &thread::Thread) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    thread.id().hash(&mut hasher);
+    hasher.finish()
+}
+
 /// Loom's mutex.
 #[derive(Debug)]
-pub struct LoomMutex<T>(Mutex<T>);
+pub struct LoomMutex<T> {
+    mutex: Mutex<T>,
+    place: Place,
+}
 
 impl<T: Send> platform::Mutex<T> for LoomMutex<T> {
     type Guard<'a>
-        = MutexGuard<'a, T>
+        = LoomGuard<'a, T>
     where
         T: 'a;
+    #[track_caller]
     fn new(value: T) -> Self {
-        LoomMutex(Mutex::new(value))
+        LoomMutex {
+            mutex: Mutex::new(value),
+            place: trace::created(me, ObjectKind::Mutex, type_name::<T>, Location::caller()),
+        }
     }
     #[track_caller]
-    fn lock(&self) -> MutexGuard<'_, T> {
-        self.0.lock().expect("INVARIANT: loom never poisons")
+    fn lock(&self) -> LoomGuard<'_, T> {
+        let site = Location::caller();
+        let op = Pending::begin(me, Operation::Lock, self.place, site);
+        let guard = self.mutex.lock().expect("INVARIANT: loom never poisons");
+        op.done();
+        held(guard, self.place, site, Operation::Unlock)
     }
     #[track_caller]
-    fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-        self.0.try_lock().ok()
+    fn try_lock(&self) -> Option<LoomGuard<'_, T>> {
+        let site = Location::caller();
+        let op = Pending::begin(me, Operation::TryLock, self.place, site);
+        let guard = self.mutex.try_lock().ok();
+        op.done_if(guard.is_some());
+        guard.map(|guard| held(guard, self.place, site, Operation::Unlock))
     }
     fn into_inner(self) -> T {
-        self.0.into_inner().expect("INVARIANT: loom never poisons")
+        (self.mutex.into_inner()).expect("INVARIANT: loom never poisons")
     }
+}
+
+/// Access to what a [`LoomMutex`] guards.
+pub type LoomGuard<'a, T> = Held<MutexGuard<'a, T>>;
+
+fn held<G>(
+    guard: G,
+    place: Place,
+    site: &'static Location<'static>,
+    release: Operation,
+) -> Held<G> {
+    Held::new(guard, me, place, site, release)
 }
 
 /// Loom's readers-writer lock.
 #[derive(Debug)]
-pub struct LoomRwLock<T>(RwLock<T>);
+pub struct LoomRwLock<T> {
+    lock: RwLock<T>,
+    place: Place,
+}
 
 impl<T: Send + Sync> platform::RwLock<T> for LoomRwLock<T> {
     type ReadGuard<'a>
-        = RwLockReadGuard<'a, T>
+        = Held<RwLockReadGuard<'a, T>>
     where
         T: 'a;
     type WriteGuard<'a>
-        = RwLockWriteGuard<'a, T>
+        = Held<RwLockWriteGuard<'a, T>>
     where
         T: 'a;
+    #[track_caller]
     fn new(value: T) -> Self {
-        LoomRwLock(RwLock::new(value))
+        LoomRwLock {
+            lock: RwLock::new(value),
+            place: trace::created(me, ObjectKind::RwLock, type_name::<T>, Location::caller()),
+        }
     }
     #[track_caller]
-    fn read(&self) -> RwLockReadGuard<'_, T> {
-        self.0.read().expect("INVARIANT: loom never poisons")
+    fn read(&self) -> Held<RwLockReadGuard<'_, T>> {
+        let site = Location::caller();
+        let op = Pending::begin(me, Operation::ReadLock, self.place, site);
+        let guard = self.lock.read().expect("INVARIANT: loom never poisons");
+        op.done();
+        held(guard, self.place, site, Operation::ReadUnlock)
     }
     #[track_caller]
-    fn write(&self) -> RwLockWriteGuard<'_, T> {
-        self.0.write().expect("INVARIANT: loom never poisons")
+    fn write(&self) -> Held<RwLockWriteGuard<'_, T>> {
+        let site = Location::caller();
+        let op = Pending::begin(me, Operation::WriteLock, self.place, site);
+        let guard = self.lock.write().expect("INVARIANT: loom never poisons");
+        op.done();
+        held(guard, self.place, site, Operation::WriteUnlock)
     }
 }
 
 /// Loom's condition variable. It never wakes spuriously and never times out.
 #[derive(Debug)]
-pub struct LoomCondvar(Condvar);
+pub struct LoomCondvar {
+    condvar: Condvar,
+    place: Place,
+}
 
 impl platform::Condvar<LoomPlatform> for LoomCondvar {
+    #[track_caller]
     fn new() -> Self {
-        LoomCondvar(Condvar::new())
+        LoomCondvar {
+            condvar: Condvar::new(),
+            place: trace::created(me, ObjectKind::Condvar, || "", Location::caller()),
+        }
     }
     #[track_caller]
-    fn wait<'a, T: Send + 'static + 'a>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
-        self.0.wait(guard).expect("INVARIANT: loom never poisons")
+    fn wait<'a, T: Send + 'static + 'a>(&self, guard: LoomGuard<'a, T>) -> LoomGuard<'a, T> {
+        let site = Location::caller();
+        let (place, locked_at) = (guard.place, guard.site);
+        // Loom does all of it at once, so it is told before and after.
+        Pending::begin(me, Operation::Wait, self.place, site).done();
+        Pending::begin(me, Operation::Unlock, place, locked_at).done();
+        let woken = Pending::begin(me, Operation::Wake, self.place, site);
+        let inner = guard.take();
+        let inner = (self.condvar.wait(inner)).expect("INVARIANT: loom never poisons");
+        woken.done();
+        Pending::begin(me, Operation::Lock, place, site).done();
+        held(inner, place, site, Operation::Unlock)
     }
     #[track_caller]
     fn wait_timeout<'a, T: Send + 'static + 'a>(
         &self,
-        guard: MutexGuard<'a, T>,
+        guard: LoomGuard<'a, T>,
         _timeout: Duration,
-    ) -> (MutexGuard<'a, T>, bool) {
+    ) -> (LoomGuard<'a, T>, bool) {
         (self.wait(guard), false)
     }
     #[track_caller]
     fn notify_one(&self) {
-        self.0.notify_one();
+        let op = Pending::begin(me, Operation::NotifyOne, self.place, Location::caller());
+        self.condvar.notify_one();
+        op.done();
     }
     #[track_caller]
     fn notify_all(&self) {
-        self.0.notify_all();
+        let op = Pending::begin(me, Operation::NotifyAll, self.place, Location::caller());
+        self.condvar.notify_all();
+        op.done();
     }
 }
 
@@ -159,7 +253,7 @@ impl<T: Send + Sync> platform::Shared<T> for LoomArc<T> {
     }
 }
 
-impl<T> std::ops::Deref for LoomArc<T> {
+impl<T> Deref for LoomArc<T> {
     type Target = T;
     fn deref(&self) -> &T {
         &self.0
@@ -174,12 +268,19 @@ impl<T> Clone for LoomArc<T> {
 
 /// A thread of a loom model.
 #[derive(Debug)]
-pub struct LoomJoinHandle<T>(thread::JoinHandle<T>);
+pub struct LoomJoinHandle<T> {
+    handle: thread::JoinHandle<T>,
+    place: Place,
+}
 
 impl<T: 'static> platform::JoinHandle<T> for LoomJoinHandle<T> {
     #[track_caller]
     fn join(self) -> T {
-        (self.0.join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let op = Pending::begin(me, Operation::Join, Place::NONE, Location::caller());
+        let op = op.about(self.place);
+        let result = (self.handle.join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        op.done();
+        result
     }
 }
 
@@ -188,8 +289,12 @@ impl<T: 'static> platform::JoinHandle<T> for LoomJoinHandle<T> {
 pub struct LoomThread(thread::Thread);
 
 impl platform::Unpark for LoomThread {
+    #[track_caller]
     fn unpark(&self) {
+        let op = Pending::begin(me, Operation::Unpark, Place::NONE, Location::caller());
+        let op = op.about(trace::place_of(number_of(&self.0)));
         self.0.unpark();
+        op.done();
     }
 }
 

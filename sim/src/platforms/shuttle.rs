@@ -1,13 +1,18 @@
 //! [`ShuttlePlatform`]: shuttle's primitives, sequentially consistent, scheduled by whichever
 //! scheduler drives the run.
 
+use std::any::type_name;
 use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::{Deref, DerefMut};
+use std::panic::Location;
 use std::sync::PoisonError;
 use std::time::Duration;
 
 use selvedge_core::platform::{self, Ordering, Platform};
 
-use super::Cell;
+use super::{Cell, Held};
+use crate::trace::{self, ObjectKind, Operation, Pending, Place, Word};
 use shuttle::sync::atomic::{
     self, AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize,
 };
@@ -42,100 +47,184 @@ impl Platform for ShuttlePlatform {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        ShuttleJoinHandle(thread::spawn(f))
+        let place = trace::spawned(me, Location::caller());
+        let handle = thread::spawn(move || {
+            trace::started(me, place);
+            let result = f();
+            trace::finished(me);
+            result
+        });
+        trace::resumed(me);
+        ShuttleJoinHandle { handle, place }
     }
     fn current() -> Self::Thread {
         ShuttleThread(thread::current())
     }
+    #[track_caller]
     fn park() {
+        let op = Pending::begin(me, Operation::Park, Place::NONE, Location::caller());
         thread::park();
+        op.done();
     }
+    #[track_caller]
     fn yield_now() {
+        let op = Pending::begin(me, Operation::Yield, Place::NONE, Location::caller());
         thread::yield_now();
+        op.done();
     }
+    #[track_caller]
     fn spin_loop() {
+        let op = Pending::begin(me, Operation::Yield, Place::NONE, Location::caller());
         shuttle::hint::spin_loop();
+        op.done();
     }
     fn fence(order: Ordering) {
         atomic::fence(order);
     }
 }
 
+/// The running task's number, for the recorder.
+pub(crate) fn me() -> u64 {
+    number_of(&thread::current())
+}
+
+fn number_of(thread: &thread::Thread) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    thread.id().hash(&mut hasher);
+    hasher.finish()
+}
+
 /// Shuttle's mutex.
 #[derive(Debug)]
-pub struct ShuttleMutex<T>(Mutex<T>);
+pub struct ShuttleMutex<T> {
+    mutex: Mutex<T>,
+    place: Place,
+}
+
+impl<T> ShuttleMutex<T> {
+    fn lock_at(&self, site: &'static Location<'static>) -> ShuttleGuard<'_, T> {
+        let op = Pending::begin(me, Operation::Lock, self.place, site);
+        let guard = self.mutex.lock().unwrap_or_else(PoisonError::into_inner);
+        op.done();
+        self.guard(guard, site)
+    }
+
+    fn guard<'a>(
+        &'a self,
+        guard: MutexGuard<'a, T>,
+        site: &'static Location<'static>,
+    ) -> ShuttleGuard<'a, T> {
+        ShuttleGuard {
+            guard: Some(guard),
+            mutex: self,
+            site,
+        }
+    }
+}
 
 impl<T: Send> platform::Mutex<T> for ShuttleMutex<T> {
     type Guard<'a>
         = ShuttleGuard<'a, T>
     where
         T: 'a;
+    #[track_caller]
     fn new(value: T) -> Self {
-        ShuttleMutex(Mutex::new(value))
-    }
-    fn lock(&self) -> ShuttleGuard<'_, T> {
-        ShuttleGuard {
-            guard: self.0.lock().unwrap_or_else(PoisonError::into_inner),
-            mutex: &self.0,
+        ShuttleMutex {
+            mutex: Mutex::new(value),
+            place: trace::created(me, ObjectKind::Mutex, type_name::<T>, Location::caller()),
         }
     }
+    #[track_caller]
+    fn lock(&self) -> ShuttleGuard<'_, T> {
+        self.lock_at(Location::caller())
+    }
+    #[track_caller]
     fn try_lock(&self) -> Option<ShuttleGuard<'_, T>> {
-        let guard = match self.0.try_lock() {
-            Ok(guard) => guard,
-            Err(std::sync::TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(std::sync::TryLockError::WouldBlock) => return None,
+        let site = Location::caller();
+        let op = Pending::begin(me, Operation::TryLock, self.place, site);
+        let guard = match self.mutex.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(std::sync::TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(std::sync::TryLockError::WouldBlock) => None,
         };
-        Some(ShuttleGuard {
-            guard,
-            mutex: &self.0,
-        })
+        op.done_if(guard.is_some());
+        guard.map(|guard| self.guard(guard, site))
     }
     fn into_inner(self) -> T {
-        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
+        (self.mutex.into_inner()).unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Shuttle's guard, and the mutex it came from: a timed wait unlocks and locks again itself.
 #[derive(Debug)]
 pub struct ShuttleGuard<'a, T> {
-    guard: MutexGuard<'a, T>,
-    mutex: &'a Mutex<T>,
+    /// Gone only while it is dropped or handed to a wait.
+    guard: Option<MutexGuard<'a, T>>,
+    mutex: &'a ShuttleMutex<T>,
+    site: &'static Location<'static>,
 }
 
-impl<T> std::ops::Deref for ShuttleGuard<'_, T> {
+impl<T> Deref for ShuttleGuard<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {
-        &self.guard
+        (self.guard.as_deref()).expect("INVARIANT: a guard that can be reached holds the lock")
     }
 }
 
-impl<T> std::ops::DerefMut for ShuttleGuard<'_, T> {
+impl<T> DerefMut for ShuttleGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        &mut self.guard
+        (self.guard.as_deref_mut()).expect("INVARIANT: a guard that can be reached holds the lock")
+    }
+}
+
+impl<T> Drop for ShuttleGuard<'_, T> {
+    fn drop(&mut self) {
+        if let Some(guard) = self.guard.take() {
+            let op = Pending::begin(me, Operation::Unlock, self.mutex.place, self.site);
+            drop(guard);
+            op.done();
+        }
     }
 }
 
 /// Shuttle's readers-writer lock.
 #[derive(Debug)]
-pub struct ShuttleRwLock<T>(RwLock<T>);
+pub struct ShuttleRwLock<T> {
+    lock: RwLock<T>,
+    place: Place,
+}
 
 impl<T: Send + Sync> platform::RwLock<T> for ShuttleRwLock<T> {
     type ReadGuard<'a>
-        = RwLockReadGuard<'a, T>
+        = Held<RwLockReadGuard<'a, T>>
     where
         T: 'a;
     type WriteGuard<'a>
-        = RwLockWriteGuard<'a, T>
+        = Held<RwLockWriteGuard<'a, T>>
     where
         T: 'a;
+    #[track_caller]
     fn new(value: T) -> Self {
-        ShuttleRwLock(RwLock::new(value))
+        ShuttleRwLock {
+            lock: RwLock::new(value),
+            place: trace::created(me, ObjectKind::RwLock, type_name::<T>, Location::caller()),
+        }
     }
-    fn read(&self) -> RwLockReadGuard<'_, T> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    #[track_caller]
+    fn read(&self) -> Held<RwLockReadGuard<'_, T>> {
+        let site = Location::caller();
+        let op = Pending::begin(me, Operation::ReadLock, self.place, site);
+        let guard = self.lock.read().unwrap_or_else(PoisonError::into_inner);
+        op.done();
+        Held::new(guard, me, self.place, site, Operation::ReadUnlock)
     }
-    fn write(&self) -> RwLockWriteGuard<'_, T> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    #[track_caller]
+    fn write(&self) -> Held<RwLockWriteGuard<'_, T>> {
+        let site = Location::caller();
+        let op = Pending::begin(me, Operation::WriteLock, self.place, site);
+        let guard = self.lock.write().unwrap_or_else(PoisonError::into_inner);
+        op.done();
+        Held::new(guard, me, self.place, site, Operation::WriteUnlock)
     }
 }
 
@@ -155,6 +244,7 @@ const PATIENCE: u32 = 100;
 #[derive(Debug)]
 pub struct ShuttleCondvar {
     untimed: Condvar,
+    place: Place,
     book: std::sync::Mutex<Book>,
 }
 
@@ -171,28 +261,46 @@ impl ShuttleCondvar {
     fn book(&self) -> std::sync::MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn op(&self, operation: Operation, site: &'static Location<'static>) -> Pending {
+        Pending::begin(me, operation, self.place, site)
+    }
 }
 
 impl platform::Condvar<ShuttlePlatform> for ShuttleCondvar {
+    #[track_caller]
     fn new() -> Self {
         ShuttleCondvar {
             untimed: Condvar::new(),
+            place: trace::created(me, ObjectKind::Condvar, || "", Location::caller()),
             book: std::sync::Mutex::default(),
         }
     }
-    fn wait<'a, T: Send + 'static + 'a>(&self, guard: ShuttleGuard<'a, T>) -> ShuttleGuard<'a, T> {
+    #[track_caller]
+    fn wait<'a, T: Send + 'static + 'a>(
+        &self,
+        mut guard: ShuttleGuard<'a, T>,
+    ) -> ShuttleGuard<'a, T> {
+        let (mutex, site) = (guard.mutex, Location::caller());
         self.book().untimed_waiters += 1;
-        let mutex = guard.mutex;
-        let guard = (self.untimed.wait(guard.guard)).unwrap_or_else(PoisonError::into_inner);
+        // Shuttle does all of it at once, so it is told before and after.
+        self.op(Operation::Wait, site).done();
+        Pending::begin(me, Operation::Unlock, mutex.place, guard.site).done();
+        let woken = self.op(Operation::Wake, site);
+        let inner = (guard.guard.take()).expect("INVARIANT: a guard holds the lock");
+        let inner = (self.untimed.wait(inner)).unwrap_or_else(PoisonError::into_inner);
+        woken.done();
+        Pending::begin(me, Operation::Lock, mutex.place, site).done();
         self.book().untimed_waiters -= 1;
-        ShuttleGuard { guard, mutex }
+        mutex.guard(inner, site)
     }
+    #[track_caller]
     fn wait_timeout<'a, T: Send + 'static + 'a>(
         &self,
         guard: ShuttleGuard<'a, T>,
         _timeout: Duration,
     ) -> (ShuttleGuard<'a, T>, bool) {
-        let mutex = guard.mutex;
+        let (mutex, site) = (guard.mutex, Location::caller());
         let ticket = {
             let mut book = self.book();
             book.next_ticket += 1;
@@ -200,7 +308,9 @@ impl platform::Condvar<ShuttlePlatform> for ShuttleCondvar {
             book.timed_waiters.push_back(ticket);
             ticket
         };
+        self.op(Operation::Wait, site).done();
         drop(guard);
+        let woken = self.op(Operation::Wake, site);
         let mut turns = 0;
         // Being scheduled again before anybody notified *is* the time-out.
         let timed_out = loop {
@@ -216,13 +326,12 @@ impl platform::Condvar<ShuttlePlatform> for ShuttleCondvar {
             }
             turns += 1;
         };
-        let guard = ShuttleGuard {
-            guard: mutex.lock().unwrap_or_else(PoisonError::into_inner),
-            mutex,
-        };
-        (guard, timed_out)
+        woken.done_if(!timed_out);
+        (mutex.lock_at(site), timed_out)
     }
+    #[track_caller]
     fn notify_one(&self) {
+        let op = self.op(Operation::NotifyOne, Location::caller());
         // Timed waiters are woken only where nobody waits without a limit: one of them that is
         // passed over times out instead, which it may at any moment anyway.
         let mut book = self.book();
@@ -231,10 +340,14 @@ impl platform::Condvar<ShuttlePlatform> for ShuttleCondvar {
         }
         drop(book);
         self.untimed.notify_one();
+        op.done();
     }
+    #[track_caller]
     fn notify_all(&self) {
+        let op = self.op(Operation::NotifyAll, Location::caller());
         self.book().timed_waiters.clear();
         self.untimed.notify_all();
+        op.done();
     }
 }
 
@@ -248,7 +361,7 @@ impl<T: Send + Sync> platform::Shared<T> for ShuttleArc<T> {
     }
 }
 
-impl<T> std::ops::Deref for ShuttleArc<T> {
+impl<T> Deref for ShuttleArc<T> {
     type Target = T;
     fn deref(&self) -> &T {
         &self.0
@@ -263,11 +376,19 @@ impl<T> Clone for ShuttleArc<T> {
 
 /// A task of a shuttle run.
 #[derive(Debug)]
-pub struct ShuttleJoinHandle<T>(thread::JoinHandle<T>);
+pub struct ShuttleJoinHandle<T> {
+    handle: thread::JoinHandle<T>,
+    place: Place,
+}
 
 impl<T> platform::JoinHandle<T> for ShuttleJoinHandle<T> {
+    #[track_caller]
     fn join(self) -> T {
-        (self.0.join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let op = Pending::begin(me, Operation::Join, Place::NONE, Location::caller());
+        let op = op.about(self.place);
+        let result = (self.handle.join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        op.done();
+        result
     }
 }
 
@@ -276,8 +397,12 @@ impl<T> platform::JoinHandle<T> for ShuttleJoinHandle<T> {
 pub struct ShuttleThread(thread::Thread);
 
 impl platform::Unpark for ShuttleThread {
+    #[track_caller]
     fn unpark(&self) {
+        let op = Pending::begin(me, Operation::Unpark, Place::NONE, Location::caller());
+        let op = op.about(trace::place_of(number_of(&self.0)));
         self.0.unpark();
+        op.done();
     }
 }
 

@@ -23,14 +23,41 @@ struct Recorder {
     objects_of: Vec<u32>,
     pending: Vec<Option<Blocked>>,
     steps: u64,
+    /// Who made the last report.
+    current: u32,
 }
 
-/// Where the recorder is off, objects have this place.
-const NOWHERE: u32 = u32::MAX;
+/// A place in the running trace; where the recorder is off, nothing has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place(u32);
+
+impl Place {
+    pub(crate) const NONE: Place = Place(u32::MAX);
+
+    fn get(self) -> Option<u32> {
+        (self != Place::NONE).then_some(self.0)
+    }
+}
+
+/// What an atomic holds, as a trace holds it.
+pub(crate) trait Word: Copy + PartialEq {
+    fn word(self) -> u64;
+}
+
+macro_rules! words {
+    ($($value:ty),*) => {$(
+        impl Word for $value {
+            fn word(self) -> u64 {
+                self as u64
+            }
+        }
+    )*};
+}
+words!(bool, u8, u16, u32, u64, usize);
 
 /// An operation that has begun.
 #[derive(Debug)]
-#[must_use = "it is an event once it is done"]
+#[must_use = "it is an event only once it is done"]
 pub(crate) struct Pending(Option<usize>);
 
 /// Whether anybody wants to know.
@@ -38,9 +65,13 @@ fn is_on() -> bool {
     ON.get()
 }
 
-/// Begins a new trace; `root` is the engine's number of the root task.
-pub(crate) fn start(root: u64) {
-    let mut recorder = Recorder::default();
+/// Begins a new trace; `root` is the engine's number of the root task, to which the scheduler
+/// has granted so many steps.
+pub(crate) fn start(root: u64, steps: u64) {
+    let mut recorder = Recorder {
+        steps,
+        ..Recorder::default()
+    };
     recorder.trace.tasks.push(TaskName {
         parent: 0,
         child: 0,
@@ -52,28 +83,34 @@ pub(crate) fn start(root: u64) {
     ON.set(true);
 }
 
-/// Ends the trace.
-pub(crate) fn take() -> Trace {
+/// Reports are not taken down any more: what comes now is clearing up.
+pub(crate) fn stop() {
     ON.set(false);
+}
+
+/// Ends the trace; `None` where none was begun.
+pub(crate) fn take() -> Option<Trace> {
+    stop();
     let recorder = RECORDER.take();
     let mut trace = recorder.trace;
     trace.blocked = recorder.pending.into_iter().flatten().collect();
-    trace
+    trace.blocked.sort_by_key(|blocked| blocked.task);
+    (!trace.tasks.is_empty()).then_some(trace)
 }
 
 fn with<R>(f: impl FnOnce(&mut Recorder) -> R) -> R {
     RECORDER.with_borrow_mut(f)
 }
 
-/// The running task makes an object. Returns its place.
+/// The running task makes an object with something of this type inside.
 pub(crate) fn created(
     me: impl FnOnce() -> u64,
     kind: ObjectKind,
-    of: &str,
+    of: impl FnOnce() -> &'static str,
     site: &Location<'_>,
-) -> u32 {
+) -> Place {
     if !is_on() {
-        return NOWHERE;
+        return Place::NONE;
     }
     let me = me();
     with(|r| {
@@ -84,18 +121,18 @@ pub(crate) fn created(
             creator,
             ordinal,
             kind,
-            of: short_type(of),
-            site: site_of(site),
+            of: short_type(of()),
+            site: site.into(),
         });
-        r.trace.objects.len() as u32 - 1
+        Place(r.trace.objects.len() as u32 - 1)
     })
 }
 
 /// The running task starts a task. Returns the child's place, which the child is to give to
 /// [`started`].
-pub(crate) fn spawned(me: impl FnOnce() -> u64, site: &Location<'_>) -> u32 {
+pub(crate) fn spawned(me: impl FnOnce() -> u64, site: &Location<'_>) -> Place {
     if !is_on() {
-        return NOWHERE;
+        return Place::NONE;
     }
     let me = me();
     with(|r| {
@@ -108,20 +145,30 @@ pub(crate) fn spawned(me: impl FnOnce() -> u64, site: &Location<'_>) -> u32 {
         let place = r.trace.tasks.len() as u32 - 1;
         r.event(Event {
             peer: Some(place),
-            ..r.blank(parent, Operation::Spawn, site_of(site))
+            ..r.blank(parent, Operation::Spawn, site.into())
         });
-        place
+        Place(place)
     })
 }
 
 /// The running task begins, and is the one that was given this place.
-pub(crate) fn started(me: impl FnOnce() -> u64, place: u32) {
-    if is_on() && place != NOWHERE {
+pub(crate) fn started(me: impl FnOnce() -> u64, place: Place) {
+    if let Some(place) = place.get()
+        && is_on()
+    {
         let me = me();
         with(|r| {
             r.places.insert(me, place);
             r.event(r.blank(place, Operation::Start, Site::default()));
         });
+    }
+}
+
+/// The running task goes on, as after a spawn: what is said next is said by it.
+pub(crate) fn resumed(me: impl FnOnce() -> u64) {
+    if is_on() {
+        let me = me();
+        with(|r| r.current = r.place(me));
     }
 }
 
@@ -136,15 +183,21 @@ pub(crate) fn finished(me: impl FnOnce() -> u64) {
     }
 }
 
-/// The body says something.
-pub(crate) fn note(me: impl FnOnce() -> u64, operation: Operation, text: &str, site: Site) {
+/// The task of this number, once it has begun.
+pub(crate) fn place_of(engine: u64) -> Place {
+    match is_on() {
+        true => with(|r| r.places.get(&engine).copied().map_or(Place::NONE, Place)),
+        false => Place::NONE,
+    }
+}
+
+/// Whoever runs now says something, or fails.
+pub(crate) fn note(operation: Operation, text: &str, site: Site) {
     if is_on() {
-        let me = me();
         with(|r| {
-            let task = r.place(me);
             r.event(Event {
                 text: text.to_owned(),
-                ..r.blank(task, operation, site)
+                ..r.blank(r.current, operation, site)
             });
         });
     }
@@ -175,20 +228,22 @@ impl Pending {
     pub(crate) fn begin(
         me: impl FnOnce() -> u64,
         operation: Operation,
-        object: u32,
+        object: Place,
         site: &Location<'_>,
     ) -> Pending {
-        if !is_on() {
+        // What destructors do while a panic unwinds is not part of what led to it.
+        if !is_on() || std::thread::panicking() {
             return Pending(None);
         }
         let me = me();
         with(|r| {
+            r.current = r.place(me);
             let blocked = Blocked {
-                task: r.place(me),
+                task: r.current,
                 operation,
-                object: (object != NOWHERE).then_some(object),
+                object: object.get(),
                 peer: None,
-                site: site_of(site),
+                site: site.into(),
                 since: r.trace.events.len() as u32,
             };
             let free = r.pending.iter().position(Option::is_none);
@@ -202,11 +257,11 @@ impl Pending {
     }
 
     /// It is about this task.
-    pub(crate) fn about(self, peer: u32) -> Pending {
+    pub(crate) fn about(self, peer: Place) -> Pending {
         if let Some(place) = self.0 {
             with(|r| {
                 if let Some(Some(blocked)) = r.pending.get_mut(place) {
-                    blocked.peer = (peer != NOWHERE).then_some(peer);
+                    blocked.peer = peer.get();
                 }
             });
         }
@@ -268,14 +323,8 @@ impl Recorder {
     }
 
     fn event(&mut self, event: Event) {
+        self.current = event.task;
         self.trace.events.push(event);
-    }
-}
-
-fn site_of(location: &Location<'_>) -> Site {
-    Site {
-        file: location.file().to_owned(),
-        line: location.line(),
     }
 }
 

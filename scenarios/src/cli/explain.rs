@@ -1,0 +1,93 @@
+//! `selvedge explain`: the smallest execution that fails in the same way, which of its switches
+//! the failure needs, and a drawing of it.
+
+use std::time::Duration;
+
+use selvedge_sim::child::Request;
+use selvedge_sim::reduce::Smaller;
+use selvedge_sim::trace::Trace;
+use selvedge_sim::unit::{End, Task};
+use selvedge_sim::{Engine, Seed, explain, timeline};
+
+use super::check::{INTERRUPTED, on_ctrl_c, own_children};
+use super::replay::{self, Again};
+use super::{Exit, ExplainArgs, Stop, drawing, given, say, shrink};
+use crate::Scenario;
+
+pub(super) fn explain(args: &ExplainArgs) -> Result<Exit, Stop> {
+    let (seed, scenario) = given::seed(&args.seed)?;
+    on_ctrl_c()?;
+    say(&given::headline(&seed))?;
+    let smaller = shrink::smaller(&own_children()?, &seed, args.limit)?;
+    say(&shrink::before_and_after(&smaller))?;
+    let again = replay::run(&smaller.seed)?;
+    let Again::Violated { failure, trace, .. } = again else {
+        return Err(Stop::usage("the seed is stale: its execution is well now"));
+    };
+    let mut trace = trace.unwrap_or_default();
+    mark(&mut trace, &smaller);
+    say(&format!("\n{}", explain::cause(&trace)))?;
+    if matches!(seed.engine, Engine::Loom { .. }) {
+        say(&without_weak_memory(&seed, scenario, args.limit)?)?;
+    }
+    let text = timeline::text(
+        &trace,
+        &given::headline(&smaller.seed),
+        drawing::options(args.all, false),
+    );
+    say(&format!("\n{}\n", text.trim_end()))?;
+    say(&format!("selvedge replay {}", smaller.seed))?;
+    Ok(failure.kind.into())
+}
+
+/// Writes into the trace which switches are critical.
+fn mark(trace: &mut Trace, smaller: &Smaller) {
+    for switch in &mut trace.switches {
+        let flip = (smaller.switches.iter()).find(|flip| flip.step == switch.step);
+        switch.critical = flip.and_then(|flip| flip.critical);
+    }
+}
+
+/// Whether the failure needs weak memory: the explorer, which has none, is asked.
+fn without_weak_memory(seed: &Seed, scenario: &Scenario, limit: Duration) -> Result<String, Stop> {
+    let engine = Engine::Explorer { preemptions: None };
+    if scenario.plan(engine).is_none() {
+        return Ok(String::new());
+    }
+    let request = Request {
+        scenario: seed.scenario.clone(),
+        variant: seed.variant,
+        engine,
+        task: Task::Search {
+            seed: 0,
+            executions: u64::MAX,
+        },
+        rounds: 1,
+        limit,
+    };
+    let children = own_children()?;
+    let cannot = |error| Stop::harness("cannot search", error);
+    let outcome = (children.run(&request, &INTERRUPTED, |_| ())).map_err(cannot)?;
+    let executions = outcome.executions;
+    Ok(match &outcome.end {
+        Some(End::Complete { .. }) => format!(
+            "It needs weak memory: the explorer tried every order of steps ({executions} \
+             executions), and under sequential consistency none fails."
+        ),
+        Some(End::Violated { failure, .. }) if failure.signature == seed.signature => {
+            let found = (children.seed_of(&request, &outcome, &seed.revision, &INTERRUPTED))
+                .map_err(cannot)?;
+            match found {
+                Some(found) => format!(
+                    "It needs no weak memory: an order of steps is enough, and the explorer can \
+                     tell which switches matter:\nselvedge explain {found}"
+                ),
+                None => "It needs no weak memory: an order of steps is enough.".to_owned(),
+            }
+        }
+        _ => format!(
+            "Whether it needs weak memory is not known: the explorer did not end within {}.",
+            humantime::format_duration(limit)
+        ),
+    })
+}

@@ -1,0 +1,178 @@
+//! `selvedge shrink`: one seed made smaller, or every twin's, in a table of before and after.
+
+use std::time::{Duration, Instant};
+
+use selvedge_sim::child::{Children, Request};
+use selvedge_sim::reduce::{Shrinking, Smaller};
+use selvedge_sim::unit::Task;
+use selvedge_sim::{Engine, Seed, Size, Variant};
+
+use super::check::{INTERRUPTED, SHUTTLE_EXECUTIONS, interrupted, on_ctrl_c, own_children};
+use super::{Exit, ShrinkArgs, Stop, given, input, say};
+use crate::report::{seeds, table};
+use crate::{Expect, Scenario};
+
+/// How long the search for a twin may take before there is something to shrink.
+const SEARCH_LIMIT: Duration = Duration::from_secs(60);
+
+pub(super) fn shrink(args: &ShrinkArgs) -> Result<Exit, Stop> {
+    match (&args.seed, args.twins) {
+        (Some(seed), false) => one(seed, args.limit),
+        (None, true) => twins(&[], args),
+        // With --twins, what stands there names scenarios.
+        (Some(filter), true) => twins(std::slice::from_ref(filter), args),
+        (None, false) => Err(Stop::usage(
+            "name a seed to make smaller, or ask for every twin's with --twins",
+        )),
+    }
+}
+
+fn one(text: &str, limit: Duration) -> Result<Exit, Stop> {
+    let (seed, _) = given::seed(text)?;
+    on_ctrl_c()?;
+    say(&given::headline(&seed))?;
+    let smaller = smaller(&own_children()?, &seed, limit)?;
+    say(&before_and_after(&smaller))?;
+    if let Err(problem) = seeds::keep_one(&smaller.seed.to_string()) {
+        super::complain(&problem);
+    }
+    say(&format!("selvedge replay {}", smaller.seed))?;
+    Ok(Exit::Ok)
+}
+
+/// The seed made smaller, or why not.
+pub(super) fn smaller(children: &Children, seed: &Seed, limit: Duration) -> Result<Smaller, Stop> {
+    let shrinking = (children.shrink(seed, limit, &INTERRUPTED))
+        .map_err(|error| Stop::harness("cannot shrink the seed", error))?;
+    match shrinking {
+        Shrinking::Done(smaller) => Ok(smaller),
+        Shrinking::Impossible(why) => Err(Stop::usage(why)),
+        Shrinking::Stale(why) => Err(Stop::usage(format!("the seed is stale: {why}"))),
+        Shrinking::Failed(what) => Err(Stop::harness("the engine failed", what)),
+        Shrinking::Stopped if interrupted() => Err(Stop {
+            exit: Exit::Interrupted,
+            message: "interrupted".to_owned(),
+        }),
+        Shrinking::Stopped => Err(Stop {
+            exit: Exit::Budget,
+            message: format!(
+                "not made smaller within {}; give it more with --limit",
+                humantime::format_duration(limit)
+            ),
+        }),
+    }
+}
+
+pub(super) fn before_and_after(smaller: &Smaller) -> String {
+    let mut table = table::new(&["", "preemptions", "switches", "steps"]);
+    let row = |name: &str, size: Size| {
+        let Size {
+            preemptions,
+            switches,
+            steps,
+        } = size;
+        [
+            name.to_owned(),
+            preemptions.to_string(),
+            switches.to_string(),
+            steps.to_string(),
+        ]
+    };
+    table.add_row(row("before", smaller.before));
+    table.add_row(row("after", smaller.after));
+    format!("{table}\n{}", how_small(smaller))
+}
+
+fn how_small(smaller: &Smaller) -> String {
+    let replays = smaller.replays;
+    match (smaller.least, smaller.cut) {
+        (true, _) => {
+            format!("{replays} executions; no schedule with fewer preemptions fails in this way.")
+        }
+        (false, true) => format!("{replays} executions; time ran out, there may be a smaller one."),
+        (false, false) => {
+            format!("{replays} executions; whether fewer preemptions would do was not tried.")
+        }
+    }
+}
+
+/// Every twin under every engine that must find it and can shrink.
+fn twins(filters: &[String], args: &ShrinkArgs) -> Result<Exit, Stop> {
+    let scenarios = input::select(filters)?;
+    on_ctrl_c()?;
+    let children = own_children()?;
+    let mut table = table::new(&[
+        "scenario",
+        "engine",
+        "preemptions",
+        "switches",
+        "steps",
+        "executions",
+        "least",
+        "time",
+    ]);
+    let (mut most, mut longest, mut count) = (0, Duration::ZERO, 0);
+    for scenario in scenarios {
+        for plan in scenario.engines {
+            if plan.twin != Expect::Finds || plan.engine == Engine::Native {
+                continue;
+            }
+            let seed = find(&children, scenario, plan.engine)?;
+            let started = Instant::now();
+            let smaller = smaller(&children, &seed, args.limit)?;
+            let took = started.elapsed();
+            let (before, after) = (smaller.before, smaller.after);
+            let arrow = |before: u64, after: u64| format!("{before} -> {after}");
+            table.add_row([
+                scenario.id.to_owned(),
+                plan.engine.to_string(),
+                arrow(before.preemptions, after.preemptions),
+                arrow(before.switches, after.switches),
+                arrow(before.steps, after.steps),
+                smaller.replays.to_string(),
+                match smaller.least {
+                    true => "yes".to_owned(),
+                    false => "not tried".to_owned(),
+                },
+                format!("{:.2} s", took.as_secs_f64()),
+            ]);
+            most = most.max(after.preemptions);
+            longest = longest.max(took);
+            count += 1;
+        }
+    }
+    say(&format!(
+        "{table}\n{count} failures: at most {most} preemptions left, at most {:.2} s each.\n\
+         least: whether every schedule with fewer preemptions was tried, and none fails so.",
+        longest.as_secs_f64()
+    ))?;
+    Ok(Exit::Ok)
+}
+
+fn find(children: &Children, scenario: &Scenario, engine: Engine) -> Result<Seed, Stop> {
+    let request = Request {
+        scenario: scenario.id.to_owned(),
+        variant: Variant::AsReported,
+        engine,
+        task: Task::Search {
+            seed: 1,
+            executions: SHUTTLE_EXECUTIONS,
+        },
+        rounds: 1,
+        limit: SEARCH_LIMIT,
+    };
+    let cannot = |error| Stop::harness("cannot search", error);
+    let outcome = (children.run(&request, &INTERRUPTED, |_| ())).map_err(cannot)?;
+    if interrupted() {
+        return Err(Stop {
+            exit: Exit::Interrupted,
+            message: "interrupted".to_owned(),
+        });
+    }
+    let seed = (children.seed_of(&request, &outcome, &scenario.revision(), &INTERRUPTED))
+        .map_err(cannot)?;
+    seed.ok_or_else(|| Stop {
+        exit: Exit::Survived,
+        message: format!("the twin of {} was not found under {engine}", scenario.id),
+    })
+}

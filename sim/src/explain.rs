@@ -1,0 +1,88 @@
+//! A failure's cause, in words, from the trace of its smallest execution.
+
+use crate::trace::{Event, Switch, Trace, waits};
+
+/// What the failure needs: the critical switches, each with what it comes between; and who
+/// waits for whom, where nobody can go on.
+///
+/// ```
+/// use selvedge_sim::explain;
+/// use selvedge_sim::trace::Trace;
+///
+/// assert_eq!(
+///     explain::cause(&Trace::default()),
+///     "It needs no particular order of steps."
+/// );
+/// ```
+#[must_use]
+pub fn cause(trace: &Trace) -> String {
+    let critical: Vec<&Switch> = (trace.switches.iter())
+        .filter(|switch| switch.critical == Some(true))
+        .collect();
+    let tried = trace
+        .switches
+        .iter()
+        .any(|switch| switch.critical.is_some());
+    let mut lines = Vec::new();
+    match (critical.len(), tried) {
+        (0, true) => lines.push(
+            "No single switch is needed: whichever is taken away, it fails in another way round."
+                .to_owned(),
+        ),
+        (0, false) => lines.push("It needs no particular order of steps.".to_owned()),
+        (1, _) => lines.push("It needs one switch; without it, it does not fail:".to_owned()),
+        (n, _) => lines.push(format!(
+            "It needs {n} switches; without any one, it does not fail:"
+        )),
+    }
+    for switch in critical {
+        lines.push(format!("  * {}", words(trace, switch)));
+    }
+    if let Some(cycle) = waits::cycle(&waits::at_end(trace)) {
+        let path: Vec<String> = cycle.iter().map(|&task| trace.task_path(task)).collect();
+        lines.push(format!(
+            "Each waits for the next: {} -> {}.",
+            path.join(" -> "),
+            path[0]
+        ));
+    }
+    lines.join("\n")
+}
+
+/// `0.1 takes over from 0.0 (preempted) between its \`load A1\` (src/a.rs:3) and its ...`.
+fn words(trace: &Trace, switch: &Switch) -> String {
+    let at = (trace.events.iter()).position(|event| event.step >= switch.step);
+    let Some((at, event)) = at.and_then(|at| Some((at, trace.events.get(at)?))) else {
+        return format!("at step {}", switch.step);
+    };
+    let to = trace.task_path(event.task);
+    let Some(before) = at.checked_sub(1).and_then(|last| trace.events.get(last)) else {
+        return format!("{to} begins");
+    };
+    let from = trace.task_path(before.task);
+    let how = match switch.preemption {
+        true => "preempted",
+        false => "which could not go on or gave way",
+    };
+    let after = (trace.events[at..].iter()).find(|event| event.task == before.task);
+    let between = match after {
+        Some(after) => format!(
+            "between its {} and its {}",
+            name(trace, before),
+            name(trace, after)
+        ),
+        None => format!("after its {}", name(trace, before)),
+    };
+    format!("{to} takes over from {from}, {how}, {between}")
+}
+
+fn name(trace: &Trace, event: &Event) -> String {
+    let object = event.object.map_or_else(String::new, |object| {
+        format!(" {}", trace.object_name(object))
+    });
+    let site = match event.site.text() {
+        site if site.is_empty() => String::new(),
+        site => format!(" ({site})"),
+    };
+    format!("`{}{object}`{site}", event.operation.word())
+}
