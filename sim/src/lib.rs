@@ -18,6 +18,7 @@ mod platforms;
 pub mod reduce;
 mod seed;
 mod shrink;
+pub mod timeline;
 pub mod trace;
 pub mod unit;
 mod verdict;

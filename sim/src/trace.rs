@@ -10,6 +10,7 @@
 //! same execution has the same trace under any engine that can run it.
 
 mod recorder;
+pub mod stale;
 pub mod waits;
 
 use serde::{Deserialize, Serialize};

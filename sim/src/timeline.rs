@@ -1,0 +1,60 @@
+//! An execution, drawn: as a table in plain text.
+//!
+//! Each drawing is a pure function of a [`Trace`], so a failure looks the same on any machine and
+//! under any engine. What they have in common, from names to who waited for whom, is worked out
+//! once in `scene`; a drawing only lays it out. A trace may come from a file, so nothing in it
+//! is trusted: places that lead nowhere are drawn as `?`, and control characters are escaped.
+//!
+//! ```
+//! use selvedge_sim::timeline::{self, TextOptions};
+//! use selvedge_sim::trace::Trace;
+//!
+//! let trace = Trace::default();
+//! let table = timeline::text(&trace, "an empty execution", TextOptions::default());
+//! assert!(table.lines().all(|line| line.chars().count() <= 100));
+//! ```
+
+mod scene;
+mod shape;
+mod source;
+mod spans;
+mod text;
+mod words;
+
+use self::scene::Scene;
+use crate::trace::Trace;
+
+pub use self::source::source_line;
+
+/// How wide a text timeline may be at most, in columns of a terminal.
+pub const MAX_WIDTH: usize = 100;
+
+/// How narrow it may be at most.
+pub const MIN_WIDTH: usize = 40;
+
+/// How a text timeline is laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TextOptions {
+    /// How many columns a line may take: [`MIN_WIDTH`] to [`MAX_WIDTH`], and what is outside of
+    /// these becomes the nearer one.
+    pub width: usize,
+    /// Whether every row is wanted. Otherwise the middle of an execution of more than 200 rows
+    /// is left out, except around critical switches.
+    pub all: bool,
+}
+
+impl Default for TextOptions {
+    fn default() -> Self {
+        TextOptions {
+            width: MAX_WIDTH,
+            all: false,
+        }
+    }
+}
+
+/// A table for a terminal: one column a task, one row an event, no colours. Where there are too
+/// many tasks for columns, each row begins with its task's name instead.
+#[must_use]
+pub fn text(trace: &Trace, title: &str, options: TextOptions) -> String {
+    text::draw(&Scene::of(trace), title, options)
+}
