@@ -65,7 +65,8 @@ pub struct Flip {
     /// The first step of the task that takes over, counted from 1.
     pub step: u64,
     /// Whether the failure vanishes where another task goes on instead; `None` where no other
-    /// could.
+    /// could, or where a preemption is critical and this is none: then who goes next matters
+    /// only because of that preemption.
     pub critical: Option<bool>,
 }
 
@@ -268,21 +269,30 @@ impl<'a> Shrinker<'a> {
         }
     }
 
-    /// For each switch: does the failure vanish if another task goes on instead?
+    /// For each switch: does the failure vanish if another task goes on instead? Preemptions
+    /// come first, and the others are asked only where no preemption is the cause.
     fn flips(&mut self) -> Vec<Flip> {
         let blocks = self.blocks();
         let mut flips = Vec::new();
         let mut steps = 0;
-        for at in 1..blocks.len() {
-            steps += u64::from(blocks[at - 1].1);
-            let critical = match self.is_late() {
-                true => None,
-                false => self.is_critical(&blocks, at, steps),
-            };
+        for block in &blocks[..blocks.len().saturating_sub(1)] {
+            steps += u64::from(block.1);
             flips.push(Flip {
                 step: steps + 1,
-                critical,
+                critical: None,
             });
+        }
+        let preemptions = self.best.preemptions.clone();
+        for of_preemptions in [true, false] {
+            for (flip, at) in flips.iter_mut().zip(1..) {
+                let steps = flip.step - 1;
+                if preemptions.contains(&steps) == of_preemptions && !self.is_late() {
+                    flip.critical = self.is_critical(&blocks, at, steps);
+                }
+            }
+            if flips.iter().any(|flip| flip.critical == Some(true)) {
+                break;
+            }
         }
         flips
     }

@@ -287,8 +287,10 @@ impl Recorder {
 
 impl Scheduler for Recorder {
     fn new_execution(&mut self) -> Option<ShuttleSchedule> {
+        let next = self.inner.new_execution()?;
+        // The log of the last execution stays.
         lock(&self.log).restart();
-        self.inner.new_execution()
+        Some(next)
     }
 
     fn next_task(
