@@ -9,7 +9,7 @@ use std::any::Any;
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::panic::{self, PanicHookInfo};
+use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
@@ -194,7 +194,15 @@ fn start_engine(host: Arc<Host>, spec: UnitSpec, bodies: Bodies) -> io::Result<(
         .name("engine".to_owned())
         .stack_size(ENGINE_STACK_BYTES)
         .spawn(move || {
-            let end = engines::execute(&host, &spec, &bodies);
+            // Engines that catch panics catch the body's; one that gets here is their own.
+            let run = AssertUnwindSafe(|| engines::execute(&host, &spec, &bodies));
+            let end = panic::catch_unwind(run).unwrap_or_else(|_| End::Failed {
+                what: match panics::first() {
+                    Some(Ok(failure)) => format!("{} at {}", failure.detail, failure.location),
+                    Some(Err(what)) => what,
+                    None => "the engine panicked".to_owned(),
+                },
+            });
             host.end(end);
         })
         .map(|_| ())

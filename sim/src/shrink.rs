@@ -27,6 +27,16 @@ pub(crate) struct Attempt {
     pub(crate) preemptions: Vec<u64>,
 }
 
+/// What a search for the same failure with few preemptions came to.
+pub(crate) enum Fewest {
+    /// This schedule fails so.
+    Found(Schedule),
+    /// None does.
+    None,
+    /// Time ran out.
+    NotAll,
+}
+
 /// How large a schedule is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Size {
@@ -124,7 +134,7 @@ impl<'a> Shrinker<'a> {
     }
 
     /// Makes it as cheap as the moves can.
-    pub(crate) fn shrink(&mut self) {
+    fn shrink(&mut self) {
         loop {
             let before = self.best.cost();
             self.leave_out();
@@ -136,15 +146,31 @@ impl<'a> Shrinker<'a> {
         }
     }
 
+    /// The same, and then every schedule with fewer preemptions, by `search`, until it is known
+    /// that none fails so. Whether it is.
+    pub(crate) fn shrink_to_least(&mut self, mut search: impl FnMut(u64) -> Fewest) -> bool {
+        loop {
+            self.shrink();
+            let Some(fewer) = self.best.size().preemptions.checked_sub(1) else {
+                return true;
+            };
+            match search(fewer) {
+                Fewest::None => return true,
+                Fewest::NotAll => return false,
+                Fewest::Found(schedule) => self.offer(&schedule),
+            }
+            if self.best.size().preemptions > fewer {
+                // It does not fail so when followed leniently.
+                return false;
+            }
+        }
+    }
+
     /// Takes this schedule, found by other means, if it is cheaper.
-    pub(crate) fn offer(&mut self, schedule: &Schedule) {
+    fn offer(&mut self, schedule: &Schedule) {
         let blocks = schedule.steps.clone();
         let tasks = schedule.tasks.clone();
         self.attempt_with(blocks, tasks, schedule.draws.clone());
-    }
-
-    pub(crate) fn preemptions(&self) -> u64 {
-        self.best.size().preemptions
     }
 
     pub(crate) fn result(mut self, least: bool) -> Shrunk {

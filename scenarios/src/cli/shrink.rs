@@ -117,9 +117,13 @@ fn twins(filters: &[String], args: &ShrinkArgs) -> Result<Exit, Stop> {
             if plan.twin != Expect::Finds || plan.engine == Engine::Native {
                 continue;
             }
-            let seed = find(&children, scenario, plan.engine)?;
+            let named = |stop: Stop| Stop {
+                message: format!("{} under {}: {}", scenario.id, plan.engine, stop.message),
+                ..stop
+            };
+            let seed = find(&children, scenario, plan.engine).map_err(named)?;
             let started = Instant::now();
-            let smaller = smaller(&children, &seed, args.limit)?;
+            let smaller = smaller(&children, &seed, args.limit).map_err(named)?;
             let took = started.elapsed();
             let (before, after) = (smaller.before, smaller.after);
             let arrow = |before: u64, after: u64| format!("{before} -> {after}");

@@ -4,6 +4,7 @@
 //! the first test of a process. So the scheduler here is wrapped twice over: [`Recorder`]
 //! writes down what any scheduler chose, [`Replayer`] follows what was written.
 
+mod few;
 mod guide;
 
 use std::collections::HashMap;
@@ -19,11 +20,12 @@ use ::shuttle::{Config, FailurePersistence, MaxSteps, Runner};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use self::few::{Few, FewPreemptions};
 use self::guide::Guide;
 use super::Strategy;
 use crate::host::Host;
 use crate::platforms::shuttle_task;
-use crate::shrink::{Attempt, Shrinker, Shrunk};
+use crate::shrink::{Attempt, Fewest, Shrinker, Shrunk};
 use crate::unit::{End, Task, UnitSpec};
 use crate::{BodyFn, Cx, DecisionLog, Observation, Schedule, TaskName, lock, panics, trace};
 
@@ -117,10 +119,41 @@ fn shrink(
     };
     panics::quietly(|| {
         let mut shrinker = Shrinker::new(&mut attempt, wanted, signature, deadline)?;
-        shrinker.shrink();
-        let least = shrinker.preemptions() == 0;
+        let least = shrinker
+            .shrink_to_least(|fewer| fewest(host, body, wanted, signature, fewer, deadline, log));
         Some(shrinker.result(least))
     })
+}
+
+/// Looks for a failure of this signature among all schedules with at most `bound` preemptions.
+fn fewest(
+    host: &Arc<Host>,
+    body: BodyFn,
+    wanted: &Schedule,
+    signature: &str,
+    bound: u64,
+    deadline: Instant,
+    log: &Arc<Mutex<Log>>,
+) -> Fewest {
+    let state = Arc::new(Mutex::new(Few::new(bound)));
+    loop {
+        if Instant::now() >= deadline {
+            return Fewest::NotAll;
+        }
+        host.tick();
+        let few = FewPreemptions::new(Arc::clone(&state), wanted.draws.clone());
+        let recorder = Recorder::new(Box::new(few), Arc::clone(log));
+        if run_caught(recorder, one(body, wanted, log, false)).as_deref() == Some(signature) {
+            return Fewest::Found(lock(log).schedule.clone());
+        }
+        let mut state = lock(&state);
+        if state.broken {
+            return Fewest::NotAll;
+        }
+        if !state.advance() {
+            return Fewest::None;
+        }
+    }
 }
 
 /// The hash of this schedule's trace.

@@ -7,7 +7,7 @@ use super::guide::Guide;
 use super::plain::{DepthFirst, Follow};
 use super::runtime::SharedSchedule;
 use super::{Ending, Explorer, Plan, SearchEnd, Session, failure_of};
-use crate::shrink::{Attempt, Shrinker, Shrunk};
+use crate::shrink::{Attempt, Fewest, Shrinker, Shrunk};
 use crate::trace::{self, Trace};
 use crate::{Observation, Schedule, panics};
 
@@ -64,22 +64,8 @@ impl Explorer {
             let session = RefCell::new(session);
             let mut run = |wanted: &Schedule| session.borrow_mut().attempt(wanted);
             let mut shrinker = Shrinker::new(&mut run, schedule, signature, deadline)?;
-            shrinker.shrink();
-            let least = loop {
-                let Some(fewer) = shrinker.preemptions().checked_sub(1) else {
-                    break true;
-                };
-                match session.borrow_mut().fewest(fewer, signature, deadline) {
-                    Fewest::None => break true,
-                    Fewest::NotAll => break false,
-                    Fewest::Found(_) if shrinker.preemptions() <= fewer => break false,
-                    Fewest::Found(schedule) => shrinker.offer(&schedule),
-                }
-                if shrinker.preemptions() > fewer {
-                    break false;
-                }
-                shrinker.shrink();
-            };
+            let least = shrinker
+                .shrink_to_least(|fewer| session.borrow_mut().fewest(fewer, signature, deadline));
             Some(shrinker.result(least))
         })
     }
@@ -116,15 +102,6 @@ impl Explorer {
             (end, trace)
         })
     }
-}
-
-/// What a search for a failure with few preemptions came to.
-enum Fewest {
-    Found(Schedule),
-    /// There is none.
-    None,
-    /// Time ran out.
-    NotAll,
 }
 
 impl Session {
