@@ -1,4 +1,4 @@
-//! An execution, drawn: as a table in plain text.
+//! An execution, drawn: as a table in plain text, as a page for a browser.
 //!
 //! Each drawing is a pure function of a [`Trace`], so a failure looks the same on any machine and
 //! under any engine. What they have in common, from names to who waited for whom, is worked out
@@ -12,8 +12,11 @@
 //! let trace = Trace::default();
 //! let table = timeline::text(&trace, "an empty execution", TextOptions::default());
 //! assert!(table.lines().all(|line| line.chars().count() <= 100));
+//! let page = timeline::html(&trace, "an empty execution", &timeline::source_line);
+//! assert!(page.starts_with("<!doctype html>"));
 //! ```
 
+mod html;
 mod scene;
 mod shape;
 mod source;
@@ -22,7 +25,7 @@ mod text;
 mod words;
 
 use self::scene::Scene;
-use crate::trace::Trace;
+use crate::trace::{Site, Trace};
 
 pub use self::source::source_line;
 
@@ -57,4 +60,11 @@ impl Default for TextOptions {
 #[must_use]
 pub fn text(trace: &Trace, title: &str, options: TextOptions) -> String {
     text::draw(&Scene::of(trace), title, options)
+}
+
+/// A page that needs nothing but itself: no network, no other file. `source` gives the text of a
+/// line of source, as [`source_line`] does, or `None` where it is not to be had.
+#[must_use]
+pub fn html(trace: &Trace, title: &str, source: &dyn Fn(&Site) -> Option<String>) -> String {
+    html::draw(&Scene::of(trace), title, source)
 }

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 
 use crate::trace::{Event, Operation, Trace};
 
+use super::scene::lane_of;
+
 /// Something that lasts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Span {
@@ -14,6 +16,8 @@ pub(super) struct Span {
     pub(super) operation: Operation,
     /// Which lock is held, what is waited on.
     pub(super) object: Option<u32>,
+    /// Which task is waited for, where it is one.
+    pub(super) peer: Option<u32>,
     /// The event it begins at.
     pub(super) from: usize,
     /// The event it ends with; the number of events where it does not end.
@@ -86,13 +90,14 @@ const LOOK_BACK: usize = 256;
 /// Every span, in the order in which they end.
 pub(super) fn spans(trace: &Trace) -> Vec<Span> {
     let end = trace.events.len();
+    let lane = |task: u32| lane_of(trace, task);
     let mut spans = Vec::new();
     let mut holds: HashMap<u32, Vec<Hold>> = HashMap::new();
-    // The last event of each task, by place.
-    let mut last: HashMap<u32, usize> = HashMap::new();
+    // The last event of each lane, by place.
+    let mut last: HashMap<usize, usize> = HashMap::new();
     let mut unparked: HashMap<u32, usize> = HashMap::new();
     for (place, event) in trace.events.iter().enumerate() {
-        let own = last.get(&event.task).copied();
+        let own = last.get(&lane(event.task)).copied();
         let begun = (event.since as usize)
             .max(own.map_or(0, |own| own + 1))
             .min(place);
@@ -102,14 +107,15 @@ pub(super) fn spans(trace: &Trace) -> Vec<Span> {
             }
             // Whom it waited for ended only after it began to wait, or never said so.
             Operation::Join => {
-                let ended = event.peer.and_then(|peer| last.get(&peer));
+                let ended = event.peer.and_then(|peer| last.get(&lane(peer)));
                 Some(begun).filter(|_| ended.is_none_or(|&ended| ended >= begun))
             }
             Operation::Park => {
                 let token = unparked.remove(&event.task);
                 Some(begun).filter(|_| token.is_none_or(|token| token >= begun))
             }
-            Operation::Wake => Some(begun),
+            // It has done nothing since it got in line.
+            Operation::Wake => own.map(|own| own + 1),
             _ => None,
         };
         if let Some(from) = waited.filter(|&from| from < place) {
@@ -118,6 +124,7 @@ pub(super) fn spans(trace: &Trace) -> Vec<Span> {
                 task: event.task,
                 operation: event.operation,
                 object: event.object,
+                peer: event.peer,
                 from,
                 to: place,
                 open: false,
@@ -127,7 +134,7 @@ pub(super) fn spans(trace: &Trace) -> Vec<Span> {
             unparked.entry(peer).or_insert(place);
         }
         hold(&mut holds, event, place, &mut spans);
-        last.insert(event.task, place);
+        last.insert(lane(event.task), place);
     }
     for (object, hold) in holds
         .iter()
@@ -138,12 +145,13 @@ pub(super) fn spans(trace: &Trace) -> Vec<Span> {
         }
     }
     for blocked in &trace.blocked {
-        let own = last.get(&blocked.task).map_or(0, |own| own + 1);
+        let own = last.get(&lane(blocked.task)).map_or(0, |own| own + 1);
         spans.push(Span {
             kind: SpanKind::Waiting,
             task: blocked.task,
             operation: blocked.operation,
             object: blocked.object,
+            peer: blocked.peer,
             from: (blocked.since as usize).max(own).min(end),
             to: end,
             open: true,
@@ -200,6 +208,7 @@ fn held(object: u32, hold: &Hold, to: usize) -> Span {
         task: hold.task,
         operation,
         object: Some(object),
+        peer: None,
         from: hold.from,
         to,
         open: hold.to.is_none(),

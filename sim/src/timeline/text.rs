@@ -31,10 +31,14 @@ pub(super) fn draw(scene: &Scene<'_>, title: &str, options: TextOptions) -> Stri
     page.words("", &scene.summary());
     if let Some(failure) = &scene.trace.failure {
         let kind = kind(failure.kind);
-        page.words(
-            "",
-            &format!("FAILED: {} ({kind})", clean(&failure.signature)),
-        );
+        let signature = clean(&failure.signature);
+        let known = signature == kind;
+        let kind = if known {
+            String::new()
+        } else {
+            format!(" ({kind})")
+        };
+        page.words("", &format!("FAILED: {signature}{kind}"));
     }
     legend(scene, &mut page);
     page.line("");

@@ -123,7 +123,10 @@ impl Scene<'_> {
         let words = match (span.kind, span.operation) {
             (SpanKind::Held, _) => "holds",
             (SpanKind::Shared, _) => "reads under",
-            (SpanKind::Waiting, Operation::Join) => "waits to join",
+            (SpanKind::Waiting, Operation::Join) => {
+                let whom = span.peer.map_or("?".to_owned(), |peer| self.task(peer));
+                return format!("waits to join {whom}");
+            }
             (SpanKind::Waiting, Operation::Park) => "is parked",
             (SpanKind::Waiting, Operation::Wake | Operation::Wait) => "waits on",
             (SpanKind::Waiting, Operation::ReadLock) => "waits to read-lock",

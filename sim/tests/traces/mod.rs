@@ -1,4 +1,7 @@
 //! Traces built by hand, as a platform would report them.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+pub mod arbitrary;
 
 use selvedge_sim::trace::{Blocked, Event, Object, ObjectKind, Operation, Site, Switch, Trace};
 use selvedge_sim::{Failure, FailureKind, TaskName};
