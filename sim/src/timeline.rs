@@ -1,4 +1,5 @@
-//! An execution, drawn: as a table in plain text, as a page for a browser.
+//! An execution, drawn: as a table in plain text, as a page for a browser, as a file for
+//! trace viewers.
 //!
 //! Each drawing is a pure function of a [`Trace`], so a failure looks the same on any machine and
 //! under any engine. What they have in common, from names to who waited for whom, is worked out
@@ -17,6 +18,7 @@
 //! ```
 
 mod html;
+mod perfetto;
 mod scene;
 mod shape;
 mod source;
@@ -67,4 +69,11 @@ pub fn text(trace: &Trace, title: &str, options: TextOptions) -> String {
 #[must_use]
 pub fn html(trace: &Trace, title: &str, source: &dyn Fn(&Site) -> Option<String>) -> String {
     html::draw(&Scene::of(trace), title, source)
+}
+
+/// JSON in the Trace Event Format, which `ui.perfetto.dev` and `chrome://tracing` open. An event
+/// takes one microsecond: the order is what is drawn, not durations.
+#[must_use]
+pub fn perfetto(trace: &Trace, title: &str) -> String {
+    perfetto::draw(&Scene::of(trace), title)
 }
