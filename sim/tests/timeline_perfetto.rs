@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use selvedge_sim::timeline;
-use serde_json::Value;
+use selvedge_sim::trace::{ObjectKind, Operation};
+use serde_json::{Value, json};
 use traces::arbitrary::{any_trace, words};
 
 /// The rules of the Trace Event Format, as far as they concern what is written here. Returns
@@ -159,6 +160,26 @@ fn flows_lead_from_what_lets_go_to_who_goes_on() {
         "waits to join 0.0",
     ];
     assert_eq!(waiting, wanted);
+}
+
+#[test]
+fn readers_wait_for_writers_alone() {
+    let mut b = traces::Builder::new("src/table.rs");
+    let table = b.object(0, ObjectKind::RwLock, "Vec<u8>", 1);
+    let other = b.spawn(0, 2);
+    b.on(other, Operation::ReadLock, table, 3);
+    b.on(other, Operation::ReadUnlock, table, 4);
+    // Begun before the other reader came, done after it went.
+    b.event(0, Operation::ReadLock, Some(table), 5, |e| e.since = 1);
+    b.on(0, Operation::ReadUnlock, table, 6);
+    b.on(0, Operation::WriteLock, table, 7);
+    b.on(0, Operation::WriteUnlock, table, 8);
+    b.event(other, Operation::ReadLock, Some(table), 9, |e| e.since = 3);
+    let events = assert_trace_events(&timeline::perfetto(&b.trace, "a title"));
+    let waits: Vec<&Value> = events.iter().filter(|e| e["cat"] == "waiting").collect();
+    assert_eq!(waits.len(), 1, "{waits:?}");
+    // From when the writer had it, not from when it was asked for.
+    assert_eq!((&waits[0]["ts"], &waits[0]["dur"]), (&json!(5), &json!(2)));
 }
 
 proptest! {

@@ -136,6 +136,8 @@ mod tests {
             clean("\u{202e}x\u{200b}\u{fe0f}"),
             r"\u{202e}x\u{200b}\u{fe0f}"
         );
+        // Shown by no terminal on its own, printable all the same.
+        assert_eq!(clean("\u{1160}"), r"\u{1160}");
         assert_eq!(columns("漢字"), 4);
     }
 
