@@ -48,10 +48,12 @@ pub struct Outcome {
     pub executions: u64,
     /// Every probe reached.
     pub reached: Vec<String>,
-    /// Every different observation.
+    /// Every different observation, up to a bound.
     pub observations: Vec<String>,
     /// What happened in the execution that failed, where it was taken down.
     pub trace: Option<Trace>,
+    /// Whether there were more than the bound: then they are no set to compare.
+    pub more_observations: bool,
 }
 
 impl Outcome {
@@ -218,6 +220,7 @@ fn read(records: &Path) -> Outcome {
         reached: Vec::new(),
         observations: Vec::new(),
         trace: None,
+        more_observations: false,
     };
     let text = fs::read_to_string(records).unwrap_or_default();
     for line in text.lines() {
@@ -229,6 +232,7 @@ fn read(records: &Path) -> Outcome {
                 reached,
                 observations,
                 trace,
+                more_observations,
             }) => {
                 outcome = Outcome {
                     end: Some(end),
@@ -236,6 +240,7 @@ fn read(records: &Path) -> Outcome {
                     reached,
                     observations,
                     trace: trace.map(|trace| *trace),
+                    more_observations,
                 };
             }
             Ok(Record::Started { .. }) | Err(_) => {}

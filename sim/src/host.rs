@@ -37,7 +37,7 @@ pub(crate) struct Host {
     started: Instant,
     limit: Duration,
     executions: AtomicU64,
-    observations: Mutex<BTreeSet<String>>,
+    observations: Mutex<Observations>,
     log: Mutex<Option<LogSource>>,
 }
 
@@ -71,11 +71,7 @@ impl Host {
 
     /// An execution ended well, with this outcome.
     pub(crate) fn observe(&self, observation: &Observation) {
-        let outcome = observation.as_str();
-        let mut seen = lock(&self.observations);
-        if !outcome.is_empty() && seen.len() < MOST_OBSERVATIONS && !seen.contains(outcome) {
-            seen.insert(outcome.to_owned());
-        }
+        lock(&self.observations).add(observation);
     }
 
     /// Sets what tells the decision log should an execution fail from now on.
@@ -115,6 +111,28 @@ impl Host {
     fn executions(&self) -> u64 {
         // ORDERING: Relaxed. Display only.
         self.executions.load(Ordering::Relaxed)
+    }
+}
+
+/// The different observations, and whether there were more than are kept.
+#[derive(Default)]
+struct Observations {
+    kept: BTreeSet<String>,
+    more: bool,
+}
+
+impl Observations {
+    fn add(&mut self, observation: &Observation) {
+        let outcome = observation.as_str();
+        if outcome.is_empty() || self.kept.contains(outcome) {
+            return;
+        }
+        match self.kept.len() < MOST_OBSERVATIONS {
+            true => {
+                self.kept.insert(outcome.to_owned());
+            }
+            false => self.more = true,
+        }
     }
 }
 
@@ -180,12 +198,14 @@ pub fn run(spec: &UnitSpec, bodies: &Bodies) -> io::Result<()> {
     if let (Some(trace), End::Violated { failure, .. }) = (&mut trace, &mut end) {
         trace.failure = Some(failure.clone());
     }
+    let seen = std::mem::take(&mut *lock(&host.observations));
     records.write(&Record::Ended {
         end,
         trace: trace.map(Box::new),
         executions: host.executions(),
         reached: body::reached(),
-        observations: lock(&host.observations).iter().cloned().collect(),
+        observations: seen.kept.into_iter().collect(),
+        more_observations: seen.more,
     })
 }
 
@@ -329,6 +349,19 @@ impl Records {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn more_observations_than_are_kept_are_told() {
+        let mut seen = Observations::default();
+        for outcome in 0..MOST_OBSERVATIONS {
+            seen.add(&Observation::of(outcome.to_string()));
+        }
+        seen.add(&Observation::none());
+        seen.add(&Observation::of("0"));
+        assert_eq!((seen.kept.len(), seen.more), (MOST_OBSERVATIONS, false));
+        seen.add(&Observation::of("one more"));
+        assert_eq!((seen.kept.len(), seen.more), (MOST_OBSERVATIONS, true));
+    }
 
     #[test]
     fn messages_of_the_engines_are_told_apart() {

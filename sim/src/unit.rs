@@ -123,6 +123,8 @@ pub enum Record {
         observations: Vec<String>,
         /// What happened in the execution that failed, where it was taken down.
         trace: Option<Box<Trace>>,
+        /// Whether there were more than the bound.
+        more_observations: bool,
     },
 }
 
