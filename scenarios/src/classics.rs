@@ -21,6 +21,13 @@
 //! | loom-166 | may | finds | misses | finds | loom loses an everyday interleaving |
 //! | loom-392 | may | finds | misses | finds | loom loses an everyday interleaving |
 //! | spin-needs-yield | - | finds | finds | finds | checkers need not be fair; real threads are, slowly |
+//! | outcomes-message-passing | - | observes | observes | - | cross-check: only loom sees the flag and no message |
+//! | outcomes-store-buffering | - | observes | observes | - | cross-check: loom weakens SeqCst accesses |
+//! | outcomes-loom-392 | - | observes | observes | - | cross-check: only the explorer sees the store come first |
+//! | outcomes-loom-166 | - | observes | observes | - | cross-check: only the explorer sees the key gone |
+//!
+//! The last four violate nothing. Their twin is the body whose outcomes explorer and loom must
+//! differ by, just as declared, and "shipped" is one where they must agree.
 //!
 //! Of the native column, load-buffering and iriw are x86's; elsewhere they read `may`.
 
@@ -38,6 +45,10 @@ mod loom_166;
 mod loom_392;
 mod lost_wakeup;
 mod message_passing;
+mod outcomes_loom_166;
+mod outcomes_loom_392;
+mod outcomes_message_passing;
+mod outcomes_store_buffering;
 mod peterson;
 mod race;
 mod spin_needs_yield;
@@ -64,6 +75,10 @@ pub const ALL: &[&Scenario] = &[
     &loom_166::SCENARIO,
     &loom_392::SCENARIO,
     &spin_needs_yield::SCENARIO,
+    &outcomes_message_passing::SCENARIO,
+    &outcomes_store_buffering::SCENARIO,
+    &outcomes_loom_392::SCENARIO,
+    &outcomes_loom_166::SCENARIO,
 ];
 
 #[cfg(test)]
@@ -78,6 +93,7 @@ mod tests {
             Some(Expect::Finds) => "finds",
             Some(Expect::May(_)) => "may",
             Some(Expect::Misses(_)) => "misses",
+            Some(Expect::Observes) => "observes",
         }
     }
 

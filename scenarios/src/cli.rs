@@ -43,7 +43,8 @@ Exit codes:
   10  a property of the shipped code does not hold (replay: it was violated again)
   11  a deadlock
   12  nobody gets anywhere: a livelock or a hang
-  14  a twin was not found, or found by the wrong signature
+  14  a twin was not found, or found by the wrong signature; or explorer and loom differ in
+      their outcomes otherwise than their scenario declares
   20  time ran out, or a verdict is below the required class
   21  interrupted; what was done is reported
   70  the bed itself failed";
@@ -159,7 +160,7 @@ pub enum Exit {
     Deadlock = 11,
     /// A livelock or a hang.
     Liveness = 12,
-    /// A twin was not found as it must be.
+    /// A twin was not found as it must be, or the cross-check came to something new.
     Survived = 14,
     /// Time ran out before the required class.
     Budget = 20,

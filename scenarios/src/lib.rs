@@ -11,4 +11,4 @@ pub mod registry;
 pub mod report;
 pub mod tickets;
 
-pub use registry::{Expect, Plan, Scenario, all};
+pub use registry::{Difference, Expect, Only, Plan, Scenario, all};

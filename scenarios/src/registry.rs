@@ -20,7 +20,8 @@ pub struct Scenario {
     pub twin: Bodies,
     /// The same body on the code that ships.
     pub shipped: Bodies,
-    /// What the twin must be found by, word for word.
+    /// What the twin must be found by, word for word: a violation's signature, or, where it
+    /// only [`Observes`](Expect::Observes), an outcome that one of explorer and loom alone sees.
     pub signature: &'static str,
     /// Probes that a run of the shipped code must reach, or it proves nothing.
     pub must_reach: &'static [&'static str],
@@ -35,6 +36,32 @@ pub struct Plan {
     pub engine: Engine,
     /// What it must make of the twin.
     pub twin: Expect,
+    /// On loom's plan: every outcome by which loom and the explorer are known to differ.
+    pub differences: &'static [Difference],
+}
+
+/// An outcome that one of explorer and loom sees and the other does not, known and explained.
+///
+/// It is held to exactly: one that nobody declared and one that did not appear are surprises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Of which body.
+    pub variant: Variant,
+    /// Who sees it.
+    pub only: Only,
+    /// The outcome, word for word.
+    pub outcome: &'static str,
+    /// Why the other does not see it.
+    pub why: &'static str,
+}
+
+/// The one of the two engines of the cross-check that sees an outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Only {
+    /// The explorer: some order of steps leads there, and loom lost it.
+    Explorer,
+    /// Loom: weak memory, unless the explorer lost it.
+    Loom,
 }
 
 /// What an engine must make of a twin.
@@ -46,39 +73,53 @@ pub enum Expect {
     May(&'static str),
     /// It cannot find it, for this reason: finding it would be as wrong as missing it elsewhere.
     Misses(&'static str),
+    /// There is nothing to violate, and a failure is a surprise: the twin only observes, and the
+    /// cross-check of explorer and loom judges it by its outcomes.
+    Observes,
 }
 
 /// Real threads; what they find is luck unless the bug needs no race.
 pub const fn native(twin: Expect) -> Plan {
-    Plan {
-        engine: Engine::Native,
-        twin,
-    }
+    Plan::of(Engine::Native, twin)
 }
 
 /// The explorer without a bound.
 pub const fn explorer(twin: Expect) -> Plan {
-    Plan {
-        engine: Engine::Explorer { preemptions: None },
-        twin,
-    }
+    Plan::of(Engine::Explorer { preemptions: None }, twin)
 }
 
 /// Loom without a bound.
 pub const fn loom(twin: Expect) -> Plan {
-    Plan {
-        engine: Engine::Loom { preemptions: None },
-        twin,
-    }
+    Plan::of(Engine::Loom { preemptions: None }, twin)
 }
 
 /// Shuttle's three strategies.
 pub const fn shuttle(twin: Expect) -> Plan {
-    Plan {
-        engine: Engine::Shuttle {
-            strategy: Strategy::Portfolio,
-        },
-        twin,
+    let strategy = Strategy::Portfolio;
+    Plan::of(Engine::Shuttle { strategy }, twin)
+}
+
+/// An outcome that loom does not see, though an order of steps leads there.
+pub const fn only_explorer(
+    variant: Variant,
+    outcome: &'static str,
+    why: &'static str,
+) -> Difference {
+    Difference {
+        variant,
+        only: Only::Explorer,
+        outcome,
+        why,
+    }
+}
+
+/// An outcome that no order of steps leads to.
+pub const fn only_loom(variant: Variant, outcome: &'static str, why: &'static str) -> Difference {
+    Difference {
+        variant,
+        only: Only::Loom,
+        outcome,
+        why,
     }
 }
 
@@ -87,6 +128,44 @@ pub const SC_ONLY: Expect = Expect::Misses("sequentially consistent");
 
 /// For a bug that real threads meet only by luck.
 pub const BY_LUCK: Expect = Expect::May("the machine's schedule decides");
+
+impl Plan {
+    const fn of(engine: Engine, twin: Expect) -> Self {
+        Plan {
+            engine,
+            twin,
+            differences: &[],
+        }
+    }
+
+    /// The same, with what loom is known to differ from the explorer by.
+    #[must_use]
+    pub const fn differs_by(self, differences: &'static [Difference]) -> Self {
+        Plan {
+            differences,
+            ..self
+        }
+    }
+}
+
+impl Difference {
+    /// Who alone sees what, on one line.
+    #[must_use]
+    pub fn line(&self) -> String {
+        format!("only {} sees '{}'", self.only.name(), self.outcome)
+    }
+}
+
+impl Only {
+    /// The engine's name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Only::Explorer => "explorer",
+            Only::Loom => "loom",
+        }
+    }
+}
 
 impl Scenario {
     /// The checksum of the scenario's source.
@@ -114,6 +193,12 @@ impl Scenario {
     #[must_use]
     pub fn expectation(&self, engine: Engine) -> Expect {
         self.plan(engine).map_or(Expect::Finds, |plan| plan.twin)
+    }
+
+    /// By what loom and the explorer are known to differ on a variant.
+    pub fn differences(&self, variant: Variant) -> impl Iterator<Item = &'static Difference> {
+        let all = self.engines.iter().flat_map(|plan| plan.differences);
+        all.filter(move |known| known.variant == variant)
     }
 
     /// Why a verdict is not what was expected; `None` where it is.
@@ -149,6 +234,9 @@ impl Scenario {
             (Expect::Misses(why), Some(signature)) => Some(format!(
                 "found '{signature}', which should be out of sight: {why}"
             )),
+            (Expect::Observes, Some(signature)) => {
+                Some(format!("found '{signature}', where it was only to observe"))
+            }
             (_, Some(signature)) if signature != self.signature => Some(format!(
                 "found '{signature}' instead of '{}'",
                 self.signature

@@ -1,5 +1,6 @@
 //! What a run came to, and the forms it is written in.
 
+pub mod cross;
 pub mod json;
 pub mod junit;
 pub mod seeds;
@@ -42,8 +43,10 @@ pub struct UnitReport {
     pub started: bool,
     /// Every probe reached.
     pub reached: Vec<String>,
-    /// Every different observation.
+    /// Every different observation, up to a bound.
     pub observations: Vec<String>,
+    /// Whether there were more than the bound.
+    pub more_observations: bool,
     /// What reproduces a violation.
     pub seed: Option<String>,
     /// What became of its size, where it was made smaller.
@@ -71,6 +74,7 @@ impl UnitReport {
             started: false,
             reached: Vec::new(),
             observations: Vec::new(),
+            more_observations: false,
             seed: None,
             shrunk: None,
             took: Duration::ZERO,
@@ -111,6 +115,8 @@ impl UnitReport {
 pub struct RunReport {
     /// Every unit, in the order of the plan.
     pub units: Vec<UnitReport>,
+    /// What explorer and loom observed of the same bodies, in the same order.
+    pub cross: Vec<cross::Comparison>,
     /// How the program ends.
     pub exit: Exit,
     /// Whether somebody interrupted it.

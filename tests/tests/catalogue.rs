@@ -5,14 +5,21 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use common::check;
+use common::report;
 use selvedge_scenarios::{Expect, all};
+use selvedge_sim::Variant;
 
 #[test]
 fn every_twin_is_found_and_every_shipped_body_survives() {
-    let (exit, units) = check(&["--budget", "240s"]);
+    let (exit, json) = report(&["--budget", "240s"]);
+    let units = json["units"].as_array().unwrap();
+    let compared = json["cross_check"].as_array().unwrap();
     let wrong: Vec<_> = (units.iter())
         .filter(|unit| unit["as_expected"] == false)
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let wrong: Vec<_> = (compared.iter())
+        .filter(|comparison| comparison["as_expected"] == false)
         .collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert_eq!(exit, 0);
@@ -23,11 +30,22 @@ fn every_twin_is_found_and_every_shipped_body_survives() {
                 && unit["variant"] == "as-reported"
                 && unit["signature"] == scenario.signature
         });
+        let observes = compared.iter().any(|comparison| {
+            let outcomes = ["only_explorer", "only_loom"].map(|side| &comparison[side]);
+            comparison["scenario"] == scenario.id
+                && comparison["variant"] == "as-reported"
+                && (outcomes.iter().filter_map(|side| side.as_array()).flatten())
+                    .any(|outcome| outcome["outcome"] == scenario.signature)
+        });
         let must_kill = scenario
             .engines
             .iter()
-            .any(|plan| plan.twin == Expect::Finds);
-        assert!(kills || !must_kill, "{} killed nothing", scenario.id);
+            .any(|plan| matches!(plan.twin, Expect::Finds | Expect::Observes));
+        assert!(
+            kills || observes || !must_kill,
+            "{} killed nothing",
+            scenario.id
+        );
     }
 }
 
@@ -48,5 +66,42 @@ fn ids_revisions_and_signatures_are_fit_for_seeds() {
             "{}: `source` is another file's",
             scenario.id
         );
+    }
+}
+
+/// A declaration that no run can hold the engines to is one nobody would miss.
+#[test]
+fn a_declared_difference_is_one_that_the_cross_check_can_see() {
+    for scenario in all() {
+        let id = scenario.id;
+        let plan = |name| scenario.engines.iter().find(|p| p.engine.name() == name);
+        let of = |variant| scenario.differences(variant).collect::<Vec<_>>();
+        let observes = |name| plan(name).is_some_and(|plan| plan.twin == Expect::Observes);
+        let (twins, shipped) = (of(Variant::AsReported), of(Variant::Shipped));
+        for plan in scenario.engines {
+            let on_loom = plan.differences.is_empty() || plan.engine.name() == "loom";
+            assert!(on_loom, "{id}: differences stand on loom's plan");
+            // Both or none: the set of one engine alone is judged by nobody.
+            if plan.twin == Expect::Observes {
+                assert!(observes("explorer") && observes("loom"), "{id}");
+                assert!(
+                    twins
+                        .iter()
+                        .any(|known| known.outcome == scenario.signature),
+                    "{id}: its signature is the outcome that tells the engines apart"
+                );
+                assert!(shipped.is_empty(), "{id}: the engines agree on `shipped`");
+            }
+        }
+        assert!(
+            twins.is_empty() || observes("loom"),
+            "{id}: loom stops at a failure"
+        );
+        if !shipped.is_empty() {
+            assert!(plan("explorer").is_some() && plan("loom").is_some(), "{id}");
+        }
+        for known in twins.iter().chain(&shipped) {
+            assert!(!known.outcome.is_empty() && !known.why.is_empty(), "{id}");
+        }
     }
 }

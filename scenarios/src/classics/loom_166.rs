@@ -40,43 +40,57 @@ struct Entry<P: Platform> {
 }
 
 fn unlocked<P: Platform>(cx: &Cx) -> Observation {
-    fill_and_read::<P>(cx, false)
+    judge(&fill_and_read::<P>(cx, true, false))
 }
 
 fn locked<P: Platform>(cx: &Cx) -> Observation {
-    fill_and_read::<P>(cx, true)
+    judge(&fill_and_read::<P>(cx, true, true))
 }
 
-fn fill_and_read<P: Platform>(cx: &Cx, locked: bool) -> Observation {
-    let fresh = || Entry::<P> {
-        lock: P::Mutex::new(()),
-        key: P::AtomicU32::new(0),
-        value: P::AtomicU32::new(0),
-    };
-    let rounds = race::<P, _, _>(cx, 2, fresh, move |entry, me| {
-        let _guard = locked.then(|| entry.lock.lock());
-        match me {
-            0 => entry.fill_and_empty(),
-            _ => entry.read(),
-        }
-    });
-    for read in &rounds {
+fn judge(rounds: &[Round]) -> Observation {
+    for read in rounds {
         match read[1] {
             (1, 0) => violation!("value-without-key", "the key was gone by then"),
             (0, 0) => reach("read-empty"),
             _ => {}
         }
     }
-    observe(&rounds, |read| format!("value and key read: {:?}", read[1]))
+    tell(rounds)
+}
+
+/// What writer and reader came to in one round: value and key, as the reader read them.
+pub(super) type Round = Vec<(u32, u32)>;
+
+/// The reader's words.
+pub(super) fn tell(rounds: &[Round]) -> Observation {
+    observe(rounds, |read| format!("value and key read: {:?}", read[1]))
+}
+
+/// One entry filled, emptied and read.
+pub(super) fn fill_and_read<P: Platform>(cx: &Cx, useless_load: bool, locked: bool) -> Vec<Round> {
+    let fresh = || Entry::<P> {
+        lock: P::Mutex::new(()),
+        key: P::AtomicU32::new(0),
+        value: P::AtomicU32::new(0),
+    };
+    race::<P, _, _>(cx, 2, fresh, move |entry, me| {
+        let _guard = locked.then(|| entry.lock.lock());
+        match me {
+            0 => entry.fill_and_empty(useless_load),
+            _ => entry.read(),
+        }
+    })
 }
 
 impl<P: Platform> Entry<P> {
-    fn fill_and_empty(&self) -> (u32, u32) {
+    fn fill_and_empty(&self, useless_load: bool) -> (u32, u32) {
         // ORDERING: SeqCst, all. The bug is one of interleaving, not of order.
         self.key.store(1, Ordering::SeqCst);
         self.value.store(1, Ordering::SeqCst);
         self.value.store(0, Ordering::SeqCst);
-        self.key.load(Ordering::SeqCst); // of no use but to lead loom astray
+        if useless_load {
+            self.key.load(Ordering::SeqCst); // it leads loom astray
+        }
         self.key.store(0, Ordering::SeqCst);
         (0, 0)
     }

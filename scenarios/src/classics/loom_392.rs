@@ -33,16 +33,30 @@ pub(super) const SCENARIO: Scenario = Scenario {
 };
 
 fn stores_at_once<P: Platform>(cx: &Cx) -> Observation {
-    look_then_store::<P>(cx, false)
+    judge(&look_then_store::<P>(cx, true, false))
 }
 
 fn stores_after_look<P: Platform>(cx: &Cx) -> Observation {
-    look_then_store::<P>(cx, true)
+    judge(&look_then_store::<P>(cx, true, true))
 }
 
-fn look_then_store<P: Platform>(cx: &Cx, wait_for_look: bool) -> Observation {
+fn judge(rounds: &[Vec<bool>]) -> Observation {
+    for seen in rounds {
+        if seen[0] {
+            violation!("store-came-first", "the look was meant to come first");
+        }
+    }
+    Observation::none()
+}
+
+/// What the look of each round saw, which is thread 0's; the other thread's is no news.
+pub(super) fn look_then_store<P: Platform>(
+    cx: &Cx,
+    load_first: bool,
+    wait_for_look: bool,
+) -> Vec<Vec<bool>> {
     let fresh = || (P::AtomicBool::new(false), P::AtomicBool::new(false));
-    let rounds = race::<P, _, _>(cx, 2, fresh, move |(looked, cell), me| {
+    race::<P, _, _>(cx, 2, fresh, move |(looked, cell), me| {
         if me == 0 {
             // ORDERING: Relaxed. There is nothing that comes with the cell.
             let seen = cell.load(Ordering::Relaxed);
@@ -50,8 +64,10 @@ fn look_then_store<P: Platform>(cx: &Cx, wait_for_look: bool) -> Observation {
             looked.store(true, Ordering::Release);
             return seen;
         }
-        // ORDERING: Relaxed. Its value is of no use; it is there to lead loom astray.
-        cell.load(Ordering::Relaxed);
+        if load_first {
+            // ORDERING: Relaxed. Its value is of no use; it is there to lead loom astray.
+            cell.load(Ordering::Relaxed);
+        }
         // ORDERING: Acquire, as above.
         if !wait_for_look || looked.load(Ordering::Acquire) {
             reach("stored");
@@ -59,11 +75,5 @@ fn look_then_store<P: Platform>(cx: &Cx, wait_for_look: bool) -> Observation {
             cell.store(true, Ordering::Relaxed);
         }
         false
-    });
-    for seen in &rounds {
-        if seen[0] {
-            violation!("store-came-first", "the look was meant to come first");
-        }
-    }
-    Observation::none()
+    })
 }

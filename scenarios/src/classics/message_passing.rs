@@ -31,16 +31,42 @@ pub(super) const SCENARIO: Scenario = Scenario {
 };
 
 fn relaxed<P: Platform>(cx: &Cx) -> Observation {
-    pass::<P>(cx, Ordering::Relaxed, Ordering::Relaxed)
+    judge(&pass::<P>(cx, Ordering::Relaxed, Ordering::Relaxed))
 }
 
 fn release_acquire<P: Platform>(cx: &Cx) -> Observation {
-    pass::<P>(cx, Ordering::Release, Ordering::Acquire)
+    judge(&pass::<P>(cx, Ordering::Release, Ordering::Acquire))
 }
 
-fn pass<P: Platform>(cx: &Cx, publish: Ordering, observe_by: Ordering) -> Observation {
+fn judge(rounds: &[Round]) -> Observation {
+    for read in rounds {
+        match read[1] {
+            (1, 42) => reach("flag-seen"),
+            (1, message) => violation!(
+                "message-missing",
+                "the flag is up, the message is {message}"
+            ),
+            _ => {}
+        }
+    }
+    tell(rounds)
+}
+
+/// What sender and receiver came to in one round: flag and message, as the receiver read them.
+pub(super) type Round = Vec<(u32, u32)>;
+
+/// The receiver's words.
+pub(super) fn tell(rounds: &[Round]) -> Observation {
+    observe(rounds, |read| {
+        let (flag, message) = read[1];
+        format!("flag {flag}, message {message}")
+    })
+}
+
+/// One message passed, whatever becomes of it.
+pub(super) fn pass<P: Platform>(cx: &Cx, publish: Ordering, observe_by: Ordering) -> Vec<Round> {
     let fresh = || (P::AtomicU32::new(0), P::AtomicU32::new(0));
-    let rounds = race::<P, _, _>(cx, 2, fresh, move |(message, flag), me| {
+    race::<P, _, _>(cx, 2, fresh, move |(message, flag), me| {
         if me == 0 {
             // ORDERING: Relaxed. The flag's store is what publishes the message, or fails to.
             message.store(42, Ordering::Relaxed);
@@ -49,17 +75,6 @@ fn pass<P: Platform>(cx: &Cx, publish: Ordering, observe_by: Ordering) -> Observ
         }
         let seen = flag.load(observe_by);
         // ORDERING: Relaxed. Seeing the flag is what orders it, or fails to.
-        let read = message.load(Ordering::Relaxed);
-        if seen == 1 {
-            reach("flag-seen");
-            if read != 42 {
-                violation!("message-missing", "the flag is up, the message is {read}");
-            }
-        }
-        (seen, read)
-    });
-    observe(&rounds, |results| {
-        let (flag, message) = results[1];
-        format!("flag {flag}, message {message}")
+        (seen, message.load(Ordering::Relaxed))
     })
 }

@@ -32,28 +32,39 @@ pub(super) const SCENARIO: Scenario = Scenario {
 };
 
 fn relaxed<P: Platform>(cx: &Cx) -> Observation {
-    cross::<P>(cx, || {})
+    judge(&cross::<P>(cx, Ordering::Relaxed, || {}))
 }
 
 fn fenced<P: Platform>(cx: &Cx) -> Observation {
     // ORDERING: SeqCst. Of two such fences one comes first, and what was stored before it is
     // seen after the other.
-    cross::<P>(cx, || P::fence(Ordering::SeqCst))
+    judge(&cross::<P>(cx, Ordering::Relaxed, || {
+        P::fence(Ordering::SeqCst);
+    }))
 }
 
-fn cross<P: Platform>(cx: &Cx, between: fn()) -> Observation {
-    let fresh = || [P::AtomicU32::new(0), P::AtomicU32::new(0)];
-    let rounds = race::<P, _, _>(cx, 2, fresh, move |flags, me| {
-        // ORDERING: Relaxed, both. What lies between them is what this is about.
-        flags[me].store(1, Ordering::Relaxed);
-        between();
-        flags[1 - me].load(Ordering::Relaxed)
-    });
-    for read in &rounds {
+fn judge(rounds: &[Vec<u32>]) -> Observation {
+    for read in rounds {
         match read[..] {
             [0, 0] => violation!("both-read-zero", "neither saw the other's store"),
             _ => reach("one-saw-the-other"),
         }
     }
-    observe(&rounds, |read| format!("read {read:?}"))
+    tell(rounds)
+}
+
+/// What both read.
+pub(super) fn tell(rounds: &[Vec<u32>]) -> Observation {
+    observe(rounds, |read| format!("read {read:?}"))
+}
+
+/// What each thread read of the other's flag, round by round.
+pub(super) fn cross<P: Platform>(cx: &Cx, by: Ordering, between: fn()) -> Vec<Vec<u32>> {
+    let fresh = || [P::AtomicU32::new(0), P::AtomicU32::new(0)];
+    race::<P, _, _>(cx, 2, fresh, move |flags, me| {
+        // ORDERING: the caller's. Relaxed, where what lies between them is what it is about.
+        flags[me].store(1, by);
+        between();
+        flags[1 - me].load(by)
+    })
 }

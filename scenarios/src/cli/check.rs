@@ -21,6 +21,7 @@ use selvedge_sim::{Class, Engine, Seed, Variant};
 
 use super::{CheckArgs, Exit, Stop, complain, input, say};
 use crate::Scenario;
+use crate::report::cross::Comparison;
 use crate::report::{self, RunReport, ShrunkSizes, UnitReport, seeds};
 
 /// Executions that shuttle draws a unit in the default budget; longer budgets draw more.
@@ -70,13 +71,19 @@ pub(super) fn check(args: &CheckArgs) -> Result<Exit, Stop> {
     for unit in &mut units {
         unit.require(args.require);
     }
+    let cross = report::cross::compare(&units);
     let report = RunReport {
-        exit: exit_code(&units),
+        exit: exit_code(&units, &cross),
         interrupted: interrupted(),
         budget: args.budget,
         took: started.elapsed(),
         units,
+        cross,
     };
+    // First, because the other reports name the files of long seeds.
+    for problem in seeds::keep(&report) {
+        complain(&problem);
+    }
 
     if let Some(file) = json {
         report::json::write(file, &report)
@@ -85,9 +92,6 @@ pub(super) fn check(args: &CheckArgs) -> Result<Exit, Stop> {
     if let Some(file) = junit {
         report::junit::write(file, &report)
             .map_err(|e| Stop::harness("cannot write the JUnit XML", e))?;
-    }
-    for problem in seeds::keep(&report) {
-        complain(&problem);
     }
     say(&report::table::render(&report))?;
     Ok(report.exit)
@@ -255,6 +259,7 @@ fn run_one(
         below_required: false,
         reached: outcome.reached,
         observations: outcome.observations,
+        more_observations: outcome.more_observations,
         seed: seed.map(|seed| seed.to_string()),
         shrunk,
         took: started.elapsed(),
@@ -286,7 +291,7 @@ fn shrunk(
 }
 
 /// The worst of what happened: first what says most about the shipped code.
-fn exit_code(units: &[UnitReport]) -> Exit {
+fn exit_code(units: &[UnitReport], cross: &[Comparison]) -> Exit {
     let shipped_failure = (units.iter())
         .filter(|unit| unit.variant == Variant::Shipped)
         .find_map(|unit| unit.verdict.failure());
@@ -305,7 +310,7 @@ fn exit_code(units: &[UnitReport]) -> Exit {
     };
     if surprises().any(|unit| !short(unit) && broken(unit)) {
         Exit::Harness
-    } else if surprises().any(|unit| !short(unit)) {
+    } else if surprises().any(|unit| !short(unit)) || cross.iter().any(|c| c.surprise.is_some()) {
         Exit::Survived
     } else if surprises().next().is_some() {
         Exit::Budget
@@ -399,4 +404,30 @@ impl Progress {
 
 fn describe(unit: &Planned) -> String {
     format!("{} {} {}", unit.scenario.id, unit.variant, unit.engine)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry;
+
+    #[test]
+    fn a_new_difference_between_the_engines_is_no_success() {
+        let scenario = registry::all()[0];
+        let compared = |surprise: Option<&str>| Comparison {
+            scenario,
+            variant: Variant::Shipped,
+            not_compared: None,
+            both: 1,
+            only_explorer: Vec::new(),
+            only_loom: Vec::new(),
+            surprise: surprise.map(str::to_owned),
+        };
+        assert_eq!(exit_code(&[], &[compared(None)]), Exit::Ok);
+        let new = [compared(None), compared(Some("new"))];
+        assert_eq!(exit_code(&[], &new), Exit::Survived);
+        // Time that ran out elsewhere hides none of it.
+        let late = UnitReport::not_started(scenario, Variant::Shipped, Engine::Native, "late");
+        assert_eq!(exit_code(&[late], &new), Exit::Survived);
+    }
 }

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{Exit, ListArgs, Stop, input, say};
 use crate::report::table;
-use crate::{Expect, Scenario};
+use crate::{Expect, Plan, Scenario};
 
 pub(super) fn list(args: &ListArgs) -> Result<Exit, Stop> {
     let scenarios = input::select(&args.filters)?;
@@ -28,19 +28,24 @@ fn as_table(scenarios: &[&Scenario]) -> String {
                 once(scenario.ticket),
                 once(scenario.summary),
                 plan.engine.to_string(),
-                expected(plan.twin),
+                expected(plan),
             ]);
         }
     }
     table.to_string()
 }
 
-fn expected(expect: Expect) -> String {
-    match expect {
+fn expected(plan: &Plan) -> String {
+    let mut text = match plan.twin {
         Expect::Finds => "finds it".to_owned(),
         Expect::May(why) => format!("may find it: {why}"),
         Expect::Misses(why) => format!("must miss it: {why}"),
+        Expect::Observes => "observes; explorer's outcomes are compared with loom's".to_owned(),
+    };
+    for known in plan.differences {
+        text += &format!("\n{}, {}: {}", known.line(), known.variant, known.why);
     }
+    text
 }
 
 fn as_json(scenarios: &[&Scenario]) -> String {
@@ -52,8 +57,14 @@ fn as_json(scenarios: &[&Scenario]) -> String {
                         Expect::Finds => ("finds", None),
                         Expect::May(why) => ("may", Some(why)),
                         Expect::Misses(why) => ("misses", Some(why)),
+                        Expect::Observes => ("observes", None),
                     };
-                    json!({"engine": plan.engine.to_string(), "twin": twin, "why": why})
+                    json!({
+                        "engine": plan.engine.to_string(),
+                        "twin": twin,
+                        "why": why,
+                        "differences": differences(plan),
+                    })
                 })
                 .collect();
             json!({
@@ -68,4 +79,18 @@ fn as_json(scenarios: &[&Scenario]) -> String {
         })
         .collect();
     format!("{:#}", json!({"schema": 1, "scenarios": scenarios}))
+}
+
+fn differences(plan: &Plan) -> Vec<serde_json::Value> {
+    let known = plan.differences.iter();
+    known
+        .map(|known| {
+            json!({
+                "variant": known.variant,
+                "only": known.only.name(),
+                "outcome": known.outcome,
+                "why": known.why,
+            })
+        })
+        .collect()
 }

@@ -5,12 +5,14 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use super::cross::{Comparison, Finding};
 use super::{RunReport, ShrunkSizes, UnitReport};
 
 #[derive(Serialize)]
 struct Run<'a> {
     schema: u32,
     units: Vec<Unit<'a>>,
+    cross_check: Vec<Compared<'a>>,
     exit: u8,
     interrupted: bool,
 }
@@ -35,6 +37,8 @@ struct Unit<'a> {
     shrunk: Option<ShrunkSizes>,
     reached: &'a [String],
     observations: &'a [String],
+    /// False where there were more than are kept.
+    observations_complete: bool,
     wall_ms: u64,
 }
 
@@ -57,7 +61,53 @@ impl<'a> From<&'a UnitReport> for Unit<'a> {
             shrunk: unit.shrunk,
             reached: &unit.reached,
             observations: &unit.observations,
+            observations_complete: !unit.more_observations,
             wall_ms: u64::try_from(unit.took.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// One body under the explorer and under loom.
+#[derive(Serialize)]
+struct Compared<'a> {
+    scenario: &'a str,
+    variant: String,
+    compared: bool,
+    why_not: Option<&'a str>,
+    /// How many outcomes both saw.
+    both: usize,
+    only_explorer: Vec<Outcome<'a>>,
+    only_loom: Vec<Outcome<'a>>,
+    as_expected: bool,
+    surprise: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Outcome<'a> {
+    outcome: &'a str,
+    /// Null where nobody declared it.
+    why: Option<&'a str>,
+}
+
+impl<'a> From<&'a Comparison> for Compared<'a> {
+    fn from(comparison: &'a Comparison) -> Self {
+        let outcomes = |findings: &'a [Finding]| {
+            let each = findings.iter().map(|finding| Outcome {
+                outcome: &finding.outcome,
+                why: finding.why,
+            });
+            each.collect()
+        };
+        Compared {
+            scenario: comparison.scenario.id,
+            variant: comparison.variant.to_string(),
+            compared: comparison.not_compared.is_none(),
+            why_not: comparison.not_compared.as_deref(),
+            both: comparison.both,
+            only_explorer: outcomes(&comparison.only_explorer),
+            only_loom: outcomes(&comparison.only_loom),
+            as_expected: comparison.surprise.is_none(),
+            surprise: comparison.surprise.as_deref(),
         }
     }
 }
@@ -70,6 +120,7 @@ pub fn write(mut file: File, report: &RunReport) -> io::Result<()> {
     let run = Run {
         schema: 1,
         units: report.units.iter().map(Unit::from).collect(),
+        cross_check: report.cross.iter().map(Compared::from).collect(),
         exit: report.exit as u8,
         interrupted: report.interrupted,
     };

@@ -1,11 +1,13 @@
 //! The verdicts as JUnit XML: a suite a scenario, a case a unit. A case fails when its verdict
-//! is not what was expected: a twin that was found is a success.
+//! is not what was expected: a twin that was found is a success. A body that explorer and loom
+//! both completed has a case for the comparison of their outcomes.
 
 use std::fs::File;
 use std::io;
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
+use super::cross::Comparison;
 use super::json::replace;
 use super::{RunReport, UnitReport};
 
@@ -22,6 +24,10 @@ pub fn write(mut file: File, report: &RunReport) -> io::Result<()> {
         };
         let mut suite = TestSuite::new(first.scenario.id);
         suite.add_test_cases(of_scenario.iter().map(case));
+        let told = |c: &&Comparison| c.not_compared.is_none() || c.surprise.is_some();
+        let compared = report.cross.iter().filter(told);
+        let compared = compared.filter(|c| c.scenario.id == first.scenario.id);
+        suite.add_test_cases(compared.map(comparison_case));
         junit.add_test_suite(suite);
     }
     let text = junit.to_string().map_err(io::Error::other)?;
@@ -50,5 +56,27 @@ fn case(unit: &UnitReport) -> TestCase {
         unit.verdict.scope(),
         unit.verdict.executions()
     ));
+    case
+}
+
+fn comparison_case(comparison: &Comparison) -> TestCase {
+    let status = match &comparison.surprise {
+        None => TestCaseStatus::success(),
+        Some(surprise) => {
+            let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+            status.set_type("CrossCheck");
+            status.set_message(surprise);
+            status
+        }
+    };
+    let name = format!("{} explorer and loom", comparison.variant);
+    let mut case = TestCase::new(name, status);
+    case.set_classname(comparison.scenario.id);
+    let mut lines = vec![match &comparison.not_compared {
+        None => format!("{} outcomes seen by both", comparison.both),
+        Some(why) => format!("not compared: {why}"),
+    }];
+    lines.extend(comparison.lines());
+    case.set_system_out(lines.join("\n"));
     case
 }

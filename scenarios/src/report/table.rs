@@ -7,6 +7,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Row, Table, TableComponent};
 use selvedge_sim::{Class, Variant, Verdict};
 
+use super::cross::Comparison;
 use super::seeds::short_name;
 use super::{RunReport, UnitReport};
 use crate::Expect;
@@ -52,7 +53,12 @@ pub fn render(report: &RunReport) -> String {
         last = row[0].scenario.id;
     }
     let mut text = format!("{table}\n");
-    for part in [surprises(report), seeds(report), summary(report)] {
+    for part in [
+        surprises(report),
+        cross_check(&report.cross),
+        seeds(report),
+        summary(report),
+    ] {
         if !part.is_empty() {
             text.push_str(&part);
             text.push('\n');
@@ -104,6 +110,15 @@ fn verdict(unit: Option<&UnitReport>) -> Cell {
                 Variant::Shipped => format!("VIOLATED after {executions}: {signature} [{seed}]"),
             }
         }
+        (verdict, Variant::AsReported)
+            if verdict.class() >= Class::Sampled
+                && unit.scenario.expectation(unit.engine) == Expect::Observes =>
+        {
+            match unit.observations.len() {
+                1 => format!("1 outcome in {executions}"),
+                outcomes => format!("{outcomes} outcomes in {executions}"),
+            }
+        }
         (verdict, Variant::AsReported) if verdict.class() >= Class::Sampled => {
             format!("not seen in {executions}")
         }
@@ -147,6 +162,36 @@ fn surprises(report: &RunReport) -> String {
     text
 }
 
+/// What the comparison of explorer and loom came to; nothing where none took place.
+fn cross_check(cross: &[Comparison]) -> String {
+    let compared = || cross.iter().filter(|c| c.not_compared.is_none());
+    let unexpected = cross.iter().filter(|c| c.surprise.is_some()).count();
+    if compared().count() == 0 && unexpected == 0 {
+        return String::new();
+    }
+    let agree = compared().filter(|c| c.agrees()).count();
+    let mut text = format!(
+        "Cross-check: explorer and loom both completed {} bodies; {agree} have the same outcomes, \
+         {} differ\n",
+        compared().count(),
+        compared().count() - agree,
+    );
+    for comparison in cross {
+        let lines = comparison.lines();
+        if lines.is_empty() && comparison.surprise.is_none() {
+            continue;
+        }
+        text += &format!("  {} {}\n", comparison.scenario.id, comparison.variant);
+        for line in lines {
+            text += &format!("    {line}\n");
+        }
+        if let Some(surprise) = &comparison.surprise {
+            text += &format!("  ✗ {surprise}\n");
+        }
+    }
+    text
+}
+
 fn seeds(report: &RunReport) -> String {
     let as_expected = report.units.iter().filter(|unit| unit.surprise.is_none());
     let found: Vec<&str> = as_expected
@@ -155,7 +200,9 @@ fn seeds(report: &RunReport) -> String {
     match found.len() {
         0 => String::new(),
         1..=MOST_SEEDS_PRINTED => {
-            let lines = found.iter().map(|seed| format!("selvedge replay {seed}\n"));
+            let lines = found
+                .iter()
+                .map(|seed| format!("selvedge replay {seed}\n"));
             format!(
                 "See a twin fail again, here or on any other machine:\n{}",
                 lines.collect::<String>()
@@ -179,7 +226,7 @@ fn summary(report: &RunReport) -> String {
     let survived = as_expected().filter(|unit| unit.variant == Variant::Shipped);
     format!(
         "{}{} units in {:.1} s: {} twins found, {} out of sight as they should be, {} not met by \
-         luck; {} shipped bodies survived; {} unexpected",
+         luck{}; {} shipped bodies survived; {} unexpected",
         match report.interrupted {
             true => "Interrupted. ",
             false => "",
@@ -188,9 +235,18 @@ fn summary(report: &RunReport) -> String {
         report.took.as_secs_f64(),
         twins(true, |_| true),
         twins(false, |expect| matches!(expect, Expect::Misses(_))),
-        twins(false, |expect| !matches!(expect, Expect::Misses(_))),
+        twins(false, |expect| {
+            !matches!(expect, Expect::Misses(_) | Expect::Observes)
+        }),
+        match twins(false, |expect| expect == Expect::Observes) {
+            0 => String::new(),
+            only => format!(", {only} only observe"),
+        },
         survived.count(),
-        report.units.len() - as_expected().count(),
+        report.units.len() - as_expected().count()
+            + (report.cross.iter())
+                .filter(|comparison| comparison.surprise.is_some())
+                .count(),
     )
 }
 

@@ -37,6 +37,14 @@ pub(crate) fn stderr(output: &Output) -> String {
 /// Runs `check` with these arguments and returns its exit code and the JSON's units.
 #[track_caller]
 pub(crate) fn check(args: &[&str]) -> (i32, Vec<Value>) {
+    let (exit, json) = report(args);
+    let units = json["units"].as_array().expect("units are a list").clone();
+    (exit, units)
+}
+
+/// Runs `check` with these arguments and returns its exit code and the whole JSON.
+#[track_caller]
+pub(crate) fn report(args: &[&str]) -> (i32, Value) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let mut all = vec!["check", "--json", "out.json"];
     all.extend(args);
@@ -50,6 +58,5 @@ pub(crate) fn check(args: &[&str]) -> (i32, Vec<Value>) {
         code(&output),
         "the report and the program agree"
     );
-    let units = json["units"].as_array().expect("units are a list").clone();
-    (code(&output), units)
+    (code(&output), json)
 }
