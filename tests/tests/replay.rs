@@ -91,6 +91,36 @@ fn a_kept_seed_has_a_short_name() {
 }
 
 #[test]
+fn a_seed_too_long_for_a_line_is_named_by_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("target")).unwrap();
+    let args = ["iriw", "--engine", "loom", "--json", "out.json"];
+    let text = stdout(&run(dir.path(), &args));
+    let json = fs::read_to_string(dir.path().join("out.json")).unwrap();
+    let json: Value = serde_json::from_str(&json).unwrap();
+    let seed = seed_of(json["units"].as_array().unwrap(), "loom");
+    assert!(seed.len() > 400, "iriw's path through loom is long: {seed}");
+    assert!(!text.contains(&seed), "{text}");
+
+    let line = (text.lines()).find_map(|line| line.strip_prefix("selvedge replay "));
+    let (name, note) = line.and_then(|line| line.split_once("  ")).expect("a note");
+    let (_, file) = note.split_once("is in ").expect("the file's name");
+    let file = dir.path().join(file.split_once(';').unwrap().0);
+    assert!(
+        note.contains(&format!("{} characters", seed.len())),
+        "{note}"
+    );
+    assert_eq!(fs::read_to_string(&file).unwrap().trim_end(), seed);
+    assert_eq!(code(&run(dir.path(), &["replay", name])), 10);
+    // Elsewhere the name is not known, but a copy of the file does.
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::create_dir(elsewhere.path().join("target")).unwrap();
+    fs::copy(file, elsewhere.path().join("copied")).unwrap();
+    assert_eq!(code(&run(elsewhere.path(), &["replay", name])), 2);
+    assert_eq!(code(&run(elsewhere.path(), &["replay", "copied"])), 10);
+}
+
+#[test]
 fn a_stale_or_damaged_seed_is_told_apart() {
     let (_, units) = check(&[SCENARIO, "--engine", "shuttle"]);
     let seed = seed_of(&units, "shuttle");

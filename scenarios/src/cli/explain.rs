@@ -11,8 +11,9 @@ use selvedge_sim::{Engine, Seed, explain, timeline};
 
 use super::check::{INTERRUPTED, on_ctrl_c, own_children};
 use super::replay::{self, Again};
-use super::{Exit, ExplainArgs, Stop, drawing, given, say, shrink};
+use super::{Exit, ExplainArgs, Stop, complain, drawing, given, say, shrink};
 use crate::Scenario;
+use crate::report::seeds;
 
 pub(super) fn explain(args: &ExplainArgs) -> Result<Exit, Stop> {
     let (seed, scenario) = given::seed(&args.seed)?;
@@ -36,7 +37,11 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<Exit, Stop> {
         drawing::options(args.all, false),
     );
     say(&format!("\n{}\n", text.trim_end()))?;
-    say(&format!("selvedge replay {}", smaller.seed))?;
+    let text = smaller.seed.to_string();
+    if let Err(problem) = seeds::keep_one(&text) {
+        complain(&problem);
+    }
+    say(&seeds::replay_command(&text))?;
     Ok(failure.kind.into())
 }
 

@@ -33,10 +33,11 @@ fn one(text: &str, limit: Duration) -> Result<Exit, Stop> {
     say(&given::headline(&seed))?;
     let smaller = smaller(&own_children()?, &seed, limit)?;
     say(&before_and_after(&smaller))?;
-    if let Err(problem) = seeds::keep_one(&smaller.seed.to_string()) {
+    let text = smaller.seed.to_string();
+    if let Err(problem) = seeds::keep_one(&text) {
         super::complain(&problem);
     }
-    say(&format!("selvedge replay {}", smaller.seed))?;
+    say(&seeds::replay_command(&text))?;
     Ok(Exit::Ok)
 }
 

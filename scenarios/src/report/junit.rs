@@ -9,7 +9,7 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use super::cross::Comparison;
 use super::json::replace;
-use super::{RunReport, UnitReport};
+use super::{RunReport, UnitReport, seeds};
 
 /// Writes the report over whatever the file held.
 ///
@@ -42,7 +42,7 @@ fn case(unit: &UnitReport) -> TestCase {
             status.set_type(unit.verdict.class().name());
             status.set_message(surprise);
             if let Some(seed) = &unit.seed {
-                status.set_description(format!("selvedge replay {seed}"));
+                status.set_description(seeds::replay_command(seed));
             }
             status
         }

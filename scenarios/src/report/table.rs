@@ -8,7 +8,7 @@ use comfy_table::{Attribute, Cell, Color, ContentArrangement, Row, Table, TableC
 use selvedge_sim::{Class, Variant, Verdict};
 
 use super::cross::Comparison;
-use super::seeds::short_name;
+use super::seeds::{replay_command, short_name};
 use super::{RunReport, UnitReport};
 use crate::Expect;
 
@@ -147,7 +147,7 @@ fn surprises(report: &RunReport) -> String {
             text += &format!("    {}\n    at {}\n", failure.detail, failure.location);
         }
         if let Some(seed) = &unit.seed {
-            text += &format!("    selvedge replay {seed}\n");
+            text += &format!("    {}\n", replay_command(seed));
         }
     }
     let left = report.units.iter().filter(|unit| !unit.started).count();
@@ -202,7 +202,7 @@ fn seeds(report: &RunReport) -> String {
         1..=MOST_SEEDS_PRINTED => {
             let lines = found
                 .iter()
-                .map(|seed| format!("selvedge replay {seed}\n"));
+                .map(|seed| format!("{}\n", replay_command(seed)));
             format!(
                 "See a twin fail again, here or on any other machine:\n{}",
                 lines.collect::<String>()
