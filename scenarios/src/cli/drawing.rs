@@ -70,8 +70,8 @@ impl Target {
     pub(super) fn draw(&mut self, trace: &Trace, title: &str) -> Result<(), Stop> {
         let text = match self.form {
             Form::Text => timeline::text(trace, title, options(self.all, self.file.is_some())),
-            Form::Html => String::new(),
-            Form::Perfetto => String::new(),
+            Form::Html => timeline::html(trace, title, &timeline::source_line),
+            Form::Perfetto => timeline::perfetto(trace, title),
         };
         match &mut self.file {
             None if self.form == Form::Text => say(&format!("\n{}", text.trim_end())),
