@@ -2,6 +2,7 @@
 
 mod check;
 mod drawing;
+mod estimate;
 mod explain;
 mod given;
 mod input;
@@ -55,6 +56,8 @@ enum Command {
     Check(CheckArgs),
     /// Show the scenarios, their engines, and what each must find and miss, and why
     List(ListArgs),
+    /// Say how long the explorer's full search would take, before waiting for it
+    Estimate(EstimateArgs),
     /// Run one failure again, and draw it
     Replay(ReplayArgs),
     /// Find the smallest execution that fails in the same way
@@ -102,6 +105,25 @@ struct ListArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Args)]
+struct EstimateArgs {
+    /// Scenarios: an id, or part of some
+    #[arg(value_name = "FILTER")]
+    filters: Vec<String>,
+    /// explorer; no other engine's search is estimated
+    #[arg(long, value_name = "E", default_value = "explorer", value_parser = input::estimated)]
+    engine: Engine,
+    /// Ways drawn down the tree of all executions; more of them narrow the error
+    #[arg(long, value_name = "N", default_value = "2000", value_parser = input::probes)]
+    probes: u32,
+    /// What the probes are drawn from
+    #[arg(long, value_name = "N", default_value = "1", value_parser = input::number, allow_hyphen_values = true)]
+    seed: u64,
+    /// Write the estimates as JSON to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -230,6 +252,7 @@ fn run(cli: Cli) -> Result<Exit, Stop> {
     match cli.command.unwrap_or(Command::Check(cli.check)) {
         Command::Check(args) => check::check(&args),
         Command::List(args) => list::list(&args),
+        Command::Estimate(args) => estimate::estimate(&args),
         Command::Replay(args) => replay::replay(&args),
         Command::Shrink(args) => shrink::shrink(&args),
         Command::Explain(args) => explain::explain(&args),

@@ -40,7 +40,7 @@ pub struct Request {
 }
 
 /// What became of a child.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
     /// How it ended; `None` if it was interrupted from outside.
     pub end: Option<End>,
@@ -75,6 +75,10 @@ impl Outcome {
             }
             Some(End::Shrunk { .. }) => Verdict::EngineError {
                 what: "it was asked to search, and shrank".to_owned(),
+                executions,
+            },
+            Some(End::Estimated { .. }) => Verdict::EngineError {
+                what: "it was asked to search, and estimated".to_owned(),
                 executions,
             },
             Some(End::Cut) | None => Verdict::BudgetEnded { executions },

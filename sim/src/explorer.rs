@@ -19,6 +19,7 @@
 
 pub(crate) mod access;
 mod clock;
+mod estimate;
 mod examine;
 mod fibers;
 mod guide;
@@ -26,6 +27,7 @@ mod plain;
 mod record;
 mod reduction;
 pub(crate) mod runtime;
+mod sleeping;
 mod words;
 
 use std::cell::RefCell;
@@ -34,15 +36,14 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::SeedableRng;
-
+pub use self::estimate::Estimate;
 use self::fibers::Fibers;
 use self::guide::Guide;
-use self::plain::{DepthFirst, Follow, Probe};
+use self::plain::{DepthFirst, Follow};
 use self::record::Record;
 use self::reduction::Reduction;
 use self::runtime::{Ending, Panic, Pick, SharedSchedule, Strategy};
+use self::sleeping::Probe;
 use crate::{Failure, FailureKind, Observation, Schedule, lock, panics, trace};
 
 /// How to search. [`Explorer::default`] is the full search with reduction, without a limit.
@@ -107,18 +108,6 @@ pub enum SearchEnd {
     /// The body does not do the same thing when the same steps are taken, so that nothing
     /// that was seen means anything. This is no pass either.
     NotDeterministic(String),
-}
-
-/// How many schedules there are, by Knuth's method: random descents, each taken to stand for
-/// as many as the product of the widths it met.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Estimate {
-    /// Descents.
-    pub probes: u32,
-    /// The mean.
-    pub schedules: f64,
-    /// The mean's standard error: the spread of what other descents would have said.
-    pub standard_error: f64,
 }
 
 #[allow(
@@ -340,42 +329,6 @@ impl Explorer {
                 failure: failure_of(failed, self.max_steps),
                 schedule: session.schedule(),
             },
-        }
-    }
-
-    /// Estimates how many schedules plain search would have to run: an upper bound, often by
-    /// orders of magnitude, on what the reduced search does.
-    pub fn estimate(
-        &self,
-        probes: u32,
-        seed: u64,
-        body: impl Fn() -> Observation + 'static,
-    ) -> Estimate {
-        let mut session = Session::new(self, SharedSchedule::default(), body);
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut widths = Vec::new();
-        for _ in 0..probes {
-            let (plan, _) = session.execute(Plan::Probe(Box::new(Probe {
-                rng,
-                log_width: 0.0,
-            })));
-            let Plan::Probe(probe) = plan else {
-                break;
-            };
-            widths.push(probe.log_width.exp());
-            rng = probe.rng;
-        }
-        let n = widths.len().max(1) as f64;
-        let mean = widths.iter().sum::<f64>() / n;
-        let variance = widths
-            .iter()
-            .map(|width| (width - mean).powi(2))
-            .sum::<f64>()
-            / (n - 1.0).max(1.0);
-        Estimate {
-            probes,
-            schedules: mean,
-            standard_error: (variance / n).sqrt(),
         }
     }
 }

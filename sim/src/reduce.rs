@@ -261,7 +261,7 @@ fn unshrunk(end: Option<End>) -> Shrinking {
             "it violates '{}' now, outside of the schedule",
             failure.signature
         )),
-        Some(End::Complete { .. } | End::Shrunk { .. }) => {
+        Some(End::Complete { .. } | End::Shrunk { .. } | End::Estimated { .. }) => {
             Shrinking::Failed("it did something else than it was asked to".to_owned())
         }
     }

@@ -10,6 +10,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::explorer::Estimate;
 use crate::trace::Trace;
 use crate::{DecisionLog, Engine, Failure, Shrunk};
 
@@ -78,6 +79,13 @@ pub enum Task {
         /// How many executions, for the engines that draw them. Loom goes on until done.
         executions: u64,
     },
+    /// Estimate how many executions the explorer's full search would run.
+    Estimate {
+        /// What the probes are drawn from.
+        seed: u64,
+        /// How many.
+        probes: u32,
+    },
     /// Run up to this execution again, to write down loom's path to it.
     Capture {
         /// The execution, counted from 1.
@@ -98,7 +106,7 @@ pub enum Task {
 }
 
 /// One line of what a child has to say.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Record {
     /// The child is about to run this.
@@ -129,7 +137,7 @@ pub enum Record {
 }
 
 /// How a run ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "end", rename_all = "kebab-case")]
 pub enum End {
     /// By itself: everything the engine was to do is done.
@@ -159,6 +167,11 @@ pub enum End {
         shrunk: Shrunk,
         /// The hash of what is left's trace.
         trace: u64,
+    },
+    /// The search was estimated.
+    Estimated {
+        /// To this.
+        estimate: Estimate,
     },
     /// The engine failed.
     Failed {

@@ -265,10 +265,52 @@ fn more_preemptions_show_more() {
     };
     let counts = [count(Some(0)), count(Some(1)), count(Some(2)), count(None)];
     assert!(counts.is_sorted_by(|a, b| a < b), "{counts:?}");
-    let estimate = Explorer::default().estimate(2_000, 1, || pool_body(2));
-    let off = (estimate.schedules - counts[3] as f64).abs();
+}
+
+/// The shape of a CAS loop, which an estimate must tell a failed exchange from a change for.
+fn add_by_exchange(cell: &A) {
+    // ORDERING: Relaxed, all. See above.
+    let mut seen = cell.load(Ordering::Relaxed);
+    while let Err(now) = cell.compare_exchange(seen, seen + 1, Ordering::Relaxed, Ordering::Relaxed)
+    {
+        seen = now;
+    }
+    cell.fetch_max(1, Ordering::Relaxed);
+}
+
+#[test]
+fn an_estimate_is_near_what_the_search_takes() {
+    let exchange = |threads: usize| {
+        move || {
+            let cell = <P as Platform>::Arc::new(A::new(0));
+            let others: Vec<_> = (0..threads)
+                .map(|_| {
+                    let cell = cell.clone();
+                    P::spawn(move || add_by_exchange(&cell))
+                })
+                .collect();
+            others.into_iter().for_each(JoinHandle::join);
+            Observation::none()
+        }
+    };
+    near(|| pool_body(2));
+    near(|| pool_body(3));
+    near(exchange(2));
+    near(exchange(3));
+}
+
+fn near(body: impl Fn() -> Observation + Clone + 'static) {
+    let estimate = Explorer::default().estimate(2_000, 1, body.clone());
+    let search = explore(body);
+    assert_eq!(search.end, SearchEnd::Complete);
+    let off = (estimate.executions - search.executions as f64).abs();
+    println!("{estimate:?} for {}", search.executions);
     assert!(
         off <= 4.0 * estimate.standard_error,
-        "{estimate:?} for {counts:?}"
+        "{estimate:?} for {}",
+        search.executions
     );
+    if let Some(exact) = estimate.exact {
+        assert_eq!(exact, search.executions);
+    }
 }

@@ -85,6 +85,39 @@ fn validate(numbers: std::ops::Range<u64>) -> Tally {
     tally
 }
 
+/// Over all programs: an unbiased estimate is off as often to one side as to the other, and
+/// hardly ever by more than four standard errors.
+#[test]
+fn estimates_are_as_near_as_they_say() {
+    let (mut sum, mut squares, mut estimated) = (0.0, 0.0, 0.0);
+    for number in 0..300 {
+        let program = program(number);
+        let Some(truth) = interpreter::explore(&program, MOST_PREFIXES) else {
+            continue;
+        };
+        let body = program.clone();
+        let estimate = Explorer::default().estimate(400, number, move || run(&body));
+        let traces = truth.traces.len() as f64;
+        let off = estimate.executions - traces;
+        if estimate.standard_error == 0.0 {
+            assert_eq!(off, 0.0, "{number}: {estimate:?}: {program:?}");
+            continue;
+        }
+        let errors = off / estimate.standard_error;
+        assert!(
+            errors.abs() <= 4.0,
+            "{number}: {estimate:?} for {traces}: {program:?}"
+        );
+        (sum, squares, estimated) = (sum + errors, squares + errors * errors, estimated + 1.0);
+    }
+    let (mean, spread) = (sum / estimated, (squares / estimated).sqrt());
+    println!(
+        "{estimated} estimates, off by {mean:.3} standard errors on average, spread {spread:.3}"
+    );
+    assert!(estimated >= 200.0 && spread < 1.5);
+    assert!(mean.abs() < 4.0 * spread / estimated.sqrt(), "{mean}");
+}
+
 #[test]
 fn explorer_sees_what_every_interleaving_shows() {
     let tally = validate(0..300);

@@ -32,7 +32,7 @@ const NATIVE_EXECUTIONS: u64 = 50;
 pub(super) const NATIVE_ROUNDS: u32 = 200;
 /// `check` spends no more than this on making one seed smaller; `selvedge shrink` may.
 const SHRINK_LIMIT: Duration = Duration::from_millis(1_500);
-const DEFAULT_BUDGET: Duration = Duration::from_secs(60);
+pub(super) const DEFAULT_BUDGET: Duration = Duration::from_secs(60);
 /// A unit that was cut short is run again at most so often, each time with a larger share.
 const MOST_TRIES: u32 = 3;
 /// No unit gets less: starting a child takes some of it.

@@ -49,6 +49,23 @@ pub(super) fn jobs(text: &str) -> Result<usize, String> {
     }
 }
 
+/// An engine whose search can be estimated.
+pub(super) fn estimated(text: &str) -> Result<Engine, String> {
+    match engine(text)? {
+        full @ Engine::Explorer { preemptions: None } => Ok(full),
+        other => Err(format!(
+            "the search of {other} cannot be estimated; only that of explorer can, without a bound"
+        )),
+    }
+}
+
+pub(super) fn probes(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(probes @ 2..=10_000_000) => Ok(probes),
+        _ => Err("probes are a number from 2 to 10000000".to_owned()),
+    }
+}
+
 pub(super) fn required(text: &str) -> Result<Class, String> {
     match text.parse()? {
         class @ (Class::Sampled | Class::Bounded | Class::Exhausted) => Ok(class),
@@ -87,7 +104,7 @@ pub(super) fn select(filters: &[String]) -> Result<Vec<&'static Scenario>, Stop>
 }
 
 pub(super) fn no_such_scenario(name: &str) -> String {
-    let commands = ["check", "list", "replay"];
+    let commands = ["check", "list", "estimate", "replay"];
     let ids = registry::all().into_iter().map(|scenario| scenario.id);
     match near(name, commands.into_iter().chain(ids)) {
         Some(near) => format!("there is no scenario '{name}'; did you mean '{near}'?"),
@@ -166,6 +183,12 @@ mod tests {
         }
         for wrong in ["0", "-1", "x", "4096"] {
             assert!(jobs(wrong).is_err(), "{wrong}");
+        }
+        for wrong in ["0", "1", "-1", "x"] {
+            assert!(probes(wrong).is_err(), "{wrong}");
+        }
+        for wrong in ["loom", "explorer:2", "shuttle:pct"] {
+            assert!(estimated(wrong).is_err(), "{wrong}");
         }
         for wrong in ["Violated", "perfect"] {
             assert!(required(wrong).is_err(), "{wrong}");

@@ -103,7 +103,7 @@ pub(super) fn run(seed: &Seed) -> Result<Again, Stop> {
         // A checkpoint of other code makes loom itself fail.
         Some(End::Failed { what }) if matches!(seed.log, DecisionLog::Checkpoint(_)) => stale(what),
         Some(End::Failed { what }) => Err(Stop::harness("the engine failed", what)),
-        Some(End::Complete { .. } | End::Shrunk { .. }) => {
+        Some(End::Complete { .. } | End::Shrunk { .. } | End::Estimated { .. }) => {
             Err(Stop::harness("the engine failed", "it did something else"))
         }
         Some(End::Cut) => Err(Stop {

@@ -65,6 +65,10 @@ pub(crate) fn execute(
             let trace = explorer.trace(&shrunk.schedule, body).1.hash();
             return End::Shrunk { shrunk, trace };
         }
+        Task::Estimate { seed, probes } => {
+            let estimate = explorer.probe(*probes, *seed, searched);
+            return End::Estimated { estimate };
+        }
         Task::Replay { .. } | Task::Shrink { .. } | Task::Capture { .. } => {
             return End::Failed {
                 what: "the explorer follows a schedule, nothing else".to_owned(),

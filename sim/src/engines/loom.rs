@@ -70,7 +70,7 @@ pub(crate) fn execute(
             builder.checkpoint_file = Some(checkpoint);
             true
         }
-        Task::Replay { .. } | Task::Shrink { .. } => {
+        Task::Replay { .. } | Task::Shrink { .. } | Task::Estimate { .. } => {
             return End::Failed {
                 what: "loom follows a checkpoint, nothing else".to_owned(),
             };

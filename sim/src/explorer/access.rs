@@ -77,6 +77,39 @@ impl Kind {
     }
 }
 
+/// What a write would make of an atomic's value, as a number of 64 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Update {
+    /// This value.
+    Put(u64),
+    /// The second value, if it has the first.
+    Exchange(u64, u64),
+    /// So much more or less.
+    Shift(u64),
+    /// Only these bits.
+    And(u64),
+    /// These bits as well.
+    Or(u64),
+    /// At least this value.
+    Max(u64),
+}
+
+impl Update {
+    /// Whether the value is another afterwards. It must agree with what the platform finds
+    /// when the write takes place.
+    pub(super) fn changes(self, value: u64) -> bool {
+        match self {
+            Update::Put(new) => new != value,
+            Update::Exchange(from, to) => value == from && to != value,
+            // Whatever the width, the sum is the same only where nothing is added.
+            Update::Shift(by) => by != 0,
+            Update::And(mask) => value & mask != value,
+            Update::Or(bits) => value | bits != value,
+            Update::Max(least) => least > value,
+        }
+    }
+}
+
 /// Stands for "no object".
 pub(super) const NO_OBJECT: u32 = u32::MAX;
 

@@ -1,8 +1,5 @@
-//! Strategies without reduction: every schedule, every schedule with few preemptions, schedules
-//! drawn for an estimate, and a schedule that was written down.
-
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::Rng;
+//! Strategies without reduction: every schedule, every schedule with few preemptions, and a
+//! schedule that was written down.
 
 use super::record::{NO_CHOICE, Record};
 use super::runtime::{Pick, Strategy};
@@ -88,23 +85,6 @@ impl Strategy for DepthFirst {
         if stays && task != current {
             self.used += 1;
         }
-        Pick::Run(task, choice)
-    }
-}
-
-/// One schedule drawn at random, and in how many ways it could have gone.
-pub(super) struct Probe {
-    pub(super) rng: ChaCha8Rng,
-    /// Natural logarithm of the product of the widths met.
-    pub(super) log_width: f64,
-}
-
-impl Strategy for Probe {
-    fn pick(&mut self, record: &Record, enabled: &[u32], _current: u32) -> Pick {
-        let options = options(record, enabled);
-        self.log_width += (options.len() as f64).ln();
-        let place = (self.rng.next_u64() % options.len() as u64) as usize;
-        let (task, choice) = options[place];
         Pick::Run(task, choice)
     }
 }

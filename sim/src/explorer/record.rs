@@ -3,7 +3,7 @@
 
 use std::any::TypeId;
 
-use super::access::{Access, Kind};
+use super::access::{Access, Kind, Update};
 use super::clock::Clock;
 use crate::TaskName;
 
@@ -66,6 +66,8 @@ pub(super) struct Object {
     pub(super) changes: [Option<(u32, u32)>; 2],
     /// What it is, for reports.
     pub(super) what: &'static str,
+    /// Atomics: the value.
+    pub(super) value: u64,
 }
 
 impl Object {
@@ -102,6 +104,8 @@ pub(super) enum Gate {
 #[derive(Clone, Debug)]
 pub(super) struct Task {
     pub(super) pending: Access,
+    /// Where that is a write of an atomic: which.
+    pub(super) update: Option<Update>,
     pub(super) gate: Gate,
     pub(super) finished: bool,
     pub(super) events: u32,
@@ -264,6 +268,25 @@ impl Record {
             Kind::NotifyOne => &self.objects[pending.object as usize].waiting,
             _ => &[],
         }
+    }
+
+    /// The task's next step as it would turn out if it were made now.
+    pub(super) fn next_access(&self, id: u32) -> Access {
+        let Task {
+            pending, update, ..
+        } = *self.task(id);
+        let Some(object) = self.objects.get(pending.object as usize) else {
+            return pending;
+        };
+        let kind = match pending.kind {
+            Kind::Try if object.state == 0 => Kind::TryOk,
+            Kind::Try => Kind::TryFail,
+            Kind::NotifyOne | Kind::NotifyAll if object.waiting.is_empty() => Kind::NotifyNone,
+            Kind::Unpark if object.state == 1 => Kind::UnparkNone,
+            Kind::Write if update.is_some_and(|update| !update.changes(object.value)) => Kind::Read,
+            other => other,
+        };
+        Access { kind, ..pending }
     }
 
     /// A number that tells apart what could come next: equal prefixes must have equal ones.

@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
-use super::access::{Access, Kind, NO_OBJECT};
+use super::access::{Access, Kind, NO_OBJECT, Update};
 use super::clock::Clock;
 use super::fibers::{self, Fibers, GivenUp};
 use super::record::{Gate, NO_CHOICE, Record, Task};
@@ -281,6 +281,7 @@ impl Runtime {
         self.jobs[place] = Some(job);
         self.record.tasks[place] = Some(Task {
             pending: Access::LOCAL,
+            update: None,
             gate: Gate::Open,
             finished: false,
             events: 0,
@@ -471,11 +472,16 @@ pub(crate) fn never() -> ! {
 /// Makes the access the running task's next step, and returns once it was made.
 /// `None` where no execution runs.
 fn step(access: Access, gate: Gate) -> u32 {
+    step_with(access, gate, None)
+}
+
+fn step_with(access: Access, gate: Gate, update: Option<Update>) -> u32 {
     let me = with(|rt| {
         let me = rt.current;
         rt.record.settle();
         let task = rt.record.task_mut(me);
         task.pending = access;
+        task.update = update;
         task.gate = gate;
         if let Some(dropped) = task.dropping
             && !rt.record.seen_dropped.contains(&dropped)
@@ -497,6 +503,20 @@ pub(crate) fn access(object: ObjectId, kind: Kind) -> Option<bool> {
     object
         .access(kind)
         .map(|access| step(access, Gate::Open) == 1)
+}
+
+/// Writes the atomic.
+pub(crate) fn write(object: ObjectId, update: Update) {
+    if let Some(access) = object.access(Kind::Write) {
+        step_with(access, Gate::Open, Some(update));
+    }
+}
+
+/// The atomic has this value now.
+pub(crate) fn has_value(object: ObjectId, value: u64) {
+    if is_running() && object.epoch == EPOCH.get() {
+        with(|rt| rt.record.objects[object.id as usize].value = value);
+    }
 }
 
 /// The last access of an atomic turned out to change nothing.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use selvedge_core::platform::{self, Ordering, Platform};
 
-use crate::explorer::access::Kind;
+use crate::explorer::access::{Kind, Update};
 use crate::explorer::runtime::{self, ObjectId, me};
 use crate::trace::{self, ObjectKind, Operation, Pending, Place, Word};
 
@@ -507,9 +507,16 @@ impl<A: fmt::Debug> fmt::Debug for ExplorerAtomic<A> {
 }
 
 impl<A> ExplorerAtomic<A> {
-    fn of(value: A, type_name: &'static str, site: &'static Location<'static>) -> Self {
+    fn of(
+        value: A,
+        word: u64,
+        type_name: &'static str,
+        site: &'static Location<'static>,
+    ) -> Self {
+        let object = ObjectId::new("atomic");
+        runtime::has_value(object, word);
         ExplorerAtomic {
-            object: ObjectId::new("atomic"),
+            object,
             place: trace::created(me, ObjectKind::Atomic, || type_name, site),
             value,
         }
@@ -520,17 +527,19 @@ impl<A> ExplorerAtomic<A> {
     fn write<V: Word, R>(
         &self,
         operation: Operation,
+        update: Update,
         site: &'static Location<'static>,
         look: impl Fn(&A) -> V,
         write: impl FnOnce(&A) -> R,
     ) -> R {
         let op = Pending::begin(me, operation, self.place, site);
-        runtime::access(self.object, Kind::Write);
+        runtime::write(self.object, update);
         let before = look(&self.value);
         let result = write(&self.value);
         let after = look(&self.value);
-        if after == before {
-            runtime::was_a_read();
+        match after == before {
+            true => runtime::was_a_read(),
+            false => runtime::has_value(self.object, after.word()),
         }
         // What a store overwrites it does not look at.
         let read = (operation != Operation::Store).then(|| before.word());
@@ -547,8 +556,9 @@ macro_rules! explorer_atomics {
         impl platform::Atomic<$value> for ExplorerAtomic<sync::atomic::$atomic> {
             #[track_caller]
             fn new(value: $value) -> Self {
+                let word = value.word();
                 let value = sync::atomic::$atomic::new(value);
-                ExplorerAtomic::of(value, stringify!($value), Location::caller())
+                ExplorerAtomic::of(value, word, stringify!($value), Location::caller())
             }
             #[track_caller]
             fn load(&self, _: Ordering) -> $value {
@@ -562,6 +572,7 @@ macro_rules! explorer_atomics {
             fn store(&self, value: $value, _: Ordering) {
                 self.write(
                     Operation::Store,
+                    Update::Put(value.word()),
                     Location::caller(),
                     |cell| cell.load(ORDER),
                     |cell| cell.store(value, ORDER),
@@ -571,6 +582,7 @@ macro_rules! explorer_atomics {
             fn swap(&self, value: $value, _: Ordering) -> $value {
                 self.write(
                     Operation::Swap,
+                    Update::Put(value.word()),
                     Location::caller(),
                     |cell| cell.load(ORDER),
                     |cell| cell.swap(value, ORDER),
@@ -586,11 +598,12 @@ macro_rules! explorer_atomics {
             ) -> Result<$value, $value> {
                 let site = Location::caller();
                 let op = Pending::begin(me, Operation::CompareExchange, self.place, site);
-                runtime::access(self.object, Kind::Write);
+                runtime::write(self.object, Update::Exchange(current.word(), new.word()));
                 let result = self.value.compare_exchange(current, new, ORDER, ORDER);
                 let (Ok(before) | Err(before)) = result;
-                if result.is_err() || before == new {
-                    runtime::was_a_read();
+                match result.is_err() || before == new {
+                    true => runtime::was_a_read(),
+                    false => runtime::has_value(self.object, new.word()),
                 }
                 let wrote = result.ok().map(|_| new.word());
                 op.done_as(result.is_ok(), || (Some(before.word()), wrote));
@@ -603,16 +616,17 @@ macro_rules! explorer_integers {
     ($($atomic:ident: $value:ty),*) => {$(
         impl platform::AtomicInt<$value> for ExplorerAtomic<sync::atomic::$atomic> {
             explorer_integers!(@ $value,
-                fetch_add FetchAdd, fetch_sub FetchSub, fetch_and FetchAnd, fetch_or FetchOr,
-                fetch_max FetchMax
+                fetch_add FetchAdd Shift, fetch_sub FetchSub Shift, fetch_and FetchAnd And,
+                fetch_or FetchOr Or, fetch_max FetchMax Max
             );
         }
     )*};
-    (@ $value:ty, $($method:ident $operation:ident),*) => {$(
+    (@ $value:ty, $($method:ident $operation:ident $update:ident),*) => {$(
         #[track_caller]
         fn $method(&self, value: $value, _: Ordering) -> $value {
             self.write(
                 Operation::$operation,
+                Update::$update(value.word()),
                 Location::caller(),
                 |cell| cell.load(ORDER),
                 |cell| cell.$method(value, ORDER),
