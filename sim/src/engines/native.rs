@@ -34,7 +34,10 @@ pub(crate) fn execute(host: &Host, spec: &UnitSpec, body: BodyFn) -> End {
                 why: format!("{REPLAYS} runs of the same workload on real threads were all well"),
             }
         }
-        Task::Replay { .. } | Task::Shrink { .. } | Task::Capture { .. } | Task::Estimate { .. } => End::Failed {
+        Task::Replay { .. }
+        | Task::Shrink { .. }
+        | Task::Capture { .. }
+        | Task::Estimate { .. } => End::Failed {
             what: "real threads replay a workload, nothing else".to_owned(),
         },
     }

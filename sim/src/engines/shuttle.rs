@@ -88,7 +88,10 @@ pub(crate) fn execute(host: &Arc<Host>, spec: &UnitSpec, strategy: Strategy, bod
             }
             None => End::no_longer_fails(),
         },
-        Task::Replay { .. } | Task::Shrink { .. } | Task::Capture { .. } | Task::Estimate { .. } => End::Failed {
+        Task::Replay { .. }
+        | Task::Shrink { .. }
+        | Task::Capture { .. }
+        | Task::Estimate { .. } => End::Failed {
             what: "shuttle follows a schedule, nothing else".to_owned(),
         },
     }

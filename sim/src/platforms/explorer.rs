@@ -507,12 +507,7 @@ impl<A: fmt::Debug> fmt::Debug for ExplorerAtomic<A> {
 }
 
 impl<A> ExplorerAtomic<A> {
-    fn of(
-        value: A,
-        word: u64,
-        type_name: &'static str,
-        site: &'static Location<'static>,
-    ) -> Self {
+    fn of(value: A, word: u64, type_name: &'static str, site: &'static Location<'static>) -> Self {
         let object = ObjectId::new("atomic");
         runtime::has_value(object, word);
         ExplorerAtomic {
