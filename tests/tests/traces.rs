@@ -113,11 +113,10 @@ fn traces_are_true(engine: Engine) {
         let trace = trace_of(&seed, &outcome);
         let name = format!("{} under {engine}", seed.scenario);
         check(&name, trace, engine.name() != "loom");
-        assert_eq!(
-            Some(trace.hash()),
-            seed.trace,
-            "{name}: the seed knows its trace"
-        );
+        // A search takes nothing down, so explorer's and shuttle's seeds know only once shrunk.
+        if let Some(hash) = seed.trace {
+            assert_eq!(trace.hash(), hash, "{name}: the seed knows its trace");
+        }
         let failure = trace
             .failure
             .as_ref()
