@@ -6,7 +6,7 @@ mod traces;
 
 use proptest::prelude::*;
 use selvedge_sim::timeline::{self, TextOptions};
-use selvedge_sim::trace::{ObjectKind, Operation, Site, Trace};
+use selvedge_sim::trace::{ObjectKind, Operation, Trace};
 use traces::arbitrary::{any_trace, words};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 

@@ -89,7 +89,7 @@ proptest! {
 
     #[test]
     fn any_trace_is_a_page(trace in any_trace(), title in words()) {
-        let odd = |site: &Site| (site.line % 2 == 0).then(|| format!("<{}>", site.file));
+        let odd = |site: &Site| site.line.is_multiple_of(2).then(|| format!("<{}>", site.file));
         let page = timeline::html(&trace, &title, &odd);
         let data = data_of(&page);
         prop_assert_eq!(data["events"].as_array().unwrap().len(), trace.events.len());

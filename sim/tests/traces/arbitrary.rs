@@ -46,7 +46,7 @@ const KINDS: [ObjectKind; 4] = [
 ];
 
 /// Words with what breaks terminals, pages and JSON.
-pub fn words() -> impl Strategy<Value = String> {
+pub(crate) fn words() -> impl Strategy<Value = String> {
     let odd = [
         "",
         " ",
@@ -134,7 +134,7 @@ fn blocked() -> impl Strategy<Value = Blocked> {
 }
 
 /// Any trace at all: as it might come from a file that somebody wrote by hand.
-pub fn any_trace() -> impl Strategy<Value = Trace> {
+pub(crate) fn any_trace() -> impl Strategy<Value = Trace> {
     let names = (place(), place()).prop_map(|(parent, child)| TaskName { parent, child });
     let objects = (place(), any::<u32>(), 0..KINDS.len(), words(), site()).prop_map(
         |(creator, ordinal, kind, of, site)| Object {

@@ -1,20 +1,20 @@
 //! Traces built by hand, as a platform would report them.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-pub mod arbitrary;
+pub(crate) mod arbitrary;
 
 use selvedge_sim::trace::{Blocked, Event, Object, ObjectKind, Operation, Site, Switch, Trace};
 use selvedge_sim::{Failure, FailureKind, TaskName};
 
 /// Builds a trace event by event. Each event is a step of its own.
 #[derive(Default)]
-pub struct Builder {
-    pub trace: Trace,
+pub(crate) struct Builder {
+    pub(crate) trace: Trace,
     file: String,
 }
 
 impl Builder {
-    pub fn new(file: &str) -> Self {
+    pub(crate) fn new(file: &str) -> Self {
         let mut builder = Builder {
             file: file.to_owned(),
             ..Builder::default()
@@ -33,7 +33,7 @@ impl Builder {
         }
     }
 
-    pub fn object(&mut self, creator: u32, kind: ObjectKind, of: &str, line: u32) -> u32 {
+    pub(crate) fn object(&mut self, creator: u32, kind: ObjectKind, of: &str, line: u32) -> u32 {
         let ordinal = (self.trace.objects.iter())
             .filter(|object| object.creator == creator)
             .count() as u32;
@@ -49,7 +49,7 @@ impl Builder {
     }
 
     /// An event; `change` says what is special about it.
-    pub fn event(
+    pub(crate) fn event(
         &mut self,
         task: u32,
         operation: Operation,
@@ -80,46 +80,52 @@ impl Builder {
         self
     }
 
-    pub fn spawn(&mut self, parent: u32, line: u32) -> u32 {
+    pub(crate) fn spawn(&mut self, parent: u32, line: u32) -> u32 {
         let child = (self.trace.tasks.iter().skip(1))
             .filter(|name| name.parent == parent)
             .count() as u32;
         self.trace.tasks.push(TaskName { parent, child });
         let place = self.trace.tasks.len() as u32 - 1;
         self.event(parent, Operation::Spawn, None, line, |e| {
-            e.peer = Some(place)
+            e.peer = Some(place);
         });
         place
     }
 
-    pub fn plain(&mut self, task: u32, operation: Operation) -> &mut Self {
+    pub(crate) fn plain(&mut self, task: u32, operation: Operation) -> &mut Self {
         self.event(task, operation, None, 0, |_| {})
     }
 
-    pub fn on(&mut self, task: u32, operation: Operation, object: u32, line: u32) -> &mut Self {
+    pub(crate) fn on(
+        &mut self,
+        task: u32,
+        operation: Operation,
+        object: u32,
+        line: u32,
+    ) -> &mut Self {
         self.event(task, operation, Some(object), line, |_| {})
     }
 
-    pub fn load(&mut self, task: u32, object: u32, value: u64, line: u32) -> &mut Self {
+    pub(crate) fn load(&mut self, task: u32, object: u32, value: u64, line: u32) -> &mut Self {
         self.event(task, Operation::Load, Some(object), line, |e| {
-            e.read = Some(value)
+            e.read = Some(value);
         })
     }
 
-    pub fn store(&mut self, task: u32, object: u32, value: u64, line: u32) -> &mut Self {
+    pub(crate) fn store(&mut self, task: u32, object: u32, value: u64, line: u32) -> &mut Self {
         self.event(task, Operation::Store, Some(object), line, |e| {
-            e.wrote = Some(value)
+            e.wrote = Some(value);
         })
     }
 
-    pub fn join(&mut self, task: u32, peer: u32, since: u32, line: u32) -> &mut Self {
+    pub(crate) fn join(&mut self, task: u32, peer: u32, since: u32, line: u32) -> &mut Self {
         self.event(task, Operation::Join, None, line, |e| {
             (e.peer, e.since) = (Some(peer), since);
         })
     }
 
     /// Another task takes over before the next event.
-    pub fn switch(&mut self, preemption: bool, critical: Option<bool>) -> &mut Self {
+    pub(crate) fn switch(&mut self, preemption: bool, critical: Option<bool>) -> &mut Self {
         self.trace.switches.push(Switch {
             step: self.trace.events.len() as u64 + 1,
             preemption,
@@ -128,7 +134,7 @@ impl Builder {
         self
     }
 
-    pub fn blocked(
+    pub(crate) fn blocked(
         &mut self,
         task: u32,
         operation: Operation,
@@ -149,7 +155,7 @@ impl Builder {
         self
     }
 
-    pub fn fail(&mut self, kind: FailureKind, signature: &str, detail: &str, line: u32) {
+    pub(crate) fn fail(&mut self, kind: FailureKind, signature: &str, detail: &str, line: u32) {
         self.trace.failure = Some(Failure {
             kind,
             signature: signature.to_owned(),
@@ -160,7 +166,7 @@ impl Builder {
 }
 
 /// Two tasks read a counter and write it one higher; one increment is lost.
-pub fn lost_update() -> Trace {
+pub(crate) fn lost_update() -> Trace {
     let mut b = Builder::new("src/counter.rs");
     let counter = b.object(0, ObjectKind::Atomic, "u64", 10);
     let one = b.spawn(0, 12);
@@ -175,7 +181,7 @@ pub fn lost_update() -> Trace {
     b.switch(false, None).join(0, one, 2, 14);
     b.join(0, two, 11, 14).load(0, counter, 1, 15);
     b.event(0, Operation::Fail, None, 16, |e| {
-        e.text = "lost-update".to_owned()
+        e.text = "lost-update".to_owned();
     });
     b.fail(
         FailureKind::Property,
@@ -187,7 +193,7 @@ pub fn lost_update() -> Trace {
 }
 
 /// Three transfers around a ring of accounts; each holds one lock and waits for the next.
-pub fn deadlock() -> Trace {
+pub(crate) fn deadlock() -> Trace {
     let mut b = Builder::new("scenarios/src/classics/accounts.rs");
     let accounts = [40, 41, 42].map(|line| b.object(0, ObjectKind::Mutex, "Account", line));
     let tasks = [50, 51, 52].map(|line| b.spawn(0, line));
@@ -216,7 +222,7 @@ pub fn deadlock() -> Trace {
 }
 
 /// A flag is seen to be set, and the message behind it is not there yet.
-pub fn message_passing() -> Trace {
+pub(crate) fn message_passing() -> Trace {
     let mut b = Builder::new("src/mailbox.rs");
     let data = b.object(0, ObjectKind::Atomic, "u64", 5);
     let flag = b.object(0, ObjectKind::Atomic, "bool", 6);
@@ -228,7 +234,7 @@ pub fn message_passing() -> Trace {
     b.plain(writer, Operation::Finish);
     b.load(0, flag, 1, 14).load(0, data, 0, 15);
     b.event(0, Operation::Fail, None, 16, |e| {
-        e.text = "empty-message".to_owned()
+        e.text = "empty-message".to_owned();
     });
     b.fail(
         FailureKind::Property,
@@ -240,7 +246,7 @@ pub fn message_passing() -> Trace {
 }
 
 /// Every kind of event there is: a condition variable, a readers-writer lock, parking.
-pub fn everything() -> Trace {
+pub(crate) fn everything() -> Trace {
     let mut b = Builder::new("src/everything.rs");
     let mutex = b.object(0, ObjectKind::Mutex, "State", 1);
     let table = b.object(0, ObjectKind::RwLock, "Vec<u8>", 2);
@@ -280,7 +286,7 @@ pub fn everything() -> Trace {
     b.plain(two, Operation::Yield);
     b.event(two, Operation::Choose, None, 35, |e| e.read = Some(2));
     b.event(two, Operation::Note, None, 36, |e| {
-        e.text = "reached: the end".to_owned()
+        e.text = "reached: the end".to_owned();
     });
     b.event(one, Operation::Wait, Some(bell), 37, |_| {});
     b.event(one, Operation::Wake, Some(bell), 37, |e| e.ok = false);
