@@ -13,9 +13,13 @@ use crate::trace::Trace;
 use crate::unit::{End, Record, Task, UnitSpec, Variant};
 use crate::{Engine, Verdict};
 
-/// The word after which the program's command line names a unit's spec file. Whoever calls
-/// [`Children::run`] must answer to it by calling [`serve`].
+/// The word after which the program's command line names a unit's spec file. A program that
+/// [`Launcher::command`] starts must answer to it by calling [`serve`].
 pub const UNIT_COMMAND: &str = "unit";
+
+/// The environment variable that names a unit's spec file to a test of the program. A test that
+/// [`Launcher::test`] starts must answer to it by calling [`serve`].
+pub const UNIT_VARIABLE: &str = "SELVEDGE_UNIT";
 
 /// A child ends itself at its limit, or when it finds an execution stuck; one that has not by
 /// this much after its limit is killed.
@@ -86,22 +90,83 @@ impl Outcome {
     }
 }
 
+/// How a child is started and told where its unit's spec file is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Launcher {
+    program: PathBuf,
+    arguments: Vec<String>,
+    /// Where the file is named: in the variable, or else as the last argument.
+    by_variable: bool,
+}
+
+impl Launcher {
+    /// Children are `program unit FILE`: see [`UNIT_COMMAND`].
+    #[must_use]
+    pub fn command(program: &Path) -> Self {
+        Launcher {
+            program: program.to_owned(),
+            arguments: vec![UNIT_COMMAND.to_owned()],
+            by_variable: false,
+        }
+    }
+
+    /// Children are this one test of a test binary, with [`UNIT_VARIABLE`] in the environment.
+    /// It runs although it may be marked to be ignored, and nothing it prints is captured.
+    #[must_use]
+    pub fn test(program: &Path, name: &str) -> Self {
+        let arguments = [
+            name,
+            "--exact",
+            "--include-ignored",
+            "--nocapture",
+            "--test-threads=1",
+        ];
+        Launcher {
+            program: program.to_owned(),
+            arguments: arguments.map(str::to_owned).to_vec(),
+            by_variable: true,
+        }
+    }
+
+    fn start(&self, spec_file: &Path, errors: &Path) -> io::Result<Child> {
+        let mut command = Command::new(&self.program);
+        command
+            .args(&self.arguments)
+            // Never written to: it ends when this process does, and the child with it.
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(File::create(errors)?);
+        match self.by_variable {
+            true => command.env(UNIT_VARIABLE, spec_file),
+            false => command.arg(spec_file),
+        };
+        // What steers loom and shuttle must come from us alone.
+        for (name, _) in std::env::vars_os() {
+            let name_text = name.to_string_lossy();
+            if name_text.starts_with("LOOM_") || name_text.starts_with("SHUTTLE_") {
+                command.env_remove(&name);
+            }
+        }
+        command.spawn()
+    }
+}
+
 /// Runs children of one program, in a directory that goes away with it.
 #[derive(Debug)]
 pub struct Children {
-    program: PathBuf,
+    launcher: Launcher,
     dir: tempfile::TempDir,
     next: AtomicU64,
 }
 
 impl Children {
-    /// Children are `program UNIT_COMMAND file`.
+    /// Children are started by this launcher.
     ///
     /// # Errors
     /// When no temporary directory can be made.
-    pub fn of(program: &Path) -> io::Result<Self> {
+    pub fn by(launcher: Launcher) -> io::Result<Self> {
         Ok(Children {
-            program: program.to_owned(),
+            launcher,
             dir: tempfile::Builder::new().prefix("selvedge-").tempdir()?,
             next: AtomicU64::new(0),
         })
@@ -133,7 +198,7 @@ impl Children {
         let (spec_file, errors) = (file("spec"), file("errors"));
         fs::write(&spec_file, serde_json::to_vec(&spec)?)?;
 
-        let mut child = self.start(&spec_file, &errors)?;
+        let mut child = self.launcher.start(&spec_file, &errors)?;
         let started = Instant::now();
         let mut told = Instant::now();
         let status = loop {
@@ -173,25 +238,6 @@ impl Children {
             let _ = fs::remove_file(leftover);
         }
         Ok(outcome)
-    }
-
-    fn start(&self, spec_file: &Path, errors: &Path) -> io::Result<Child> {
-        let mut command = Command::new(&self.program);
-        command
-            .arg(UNIT_COMMAND)
-            .arg(spec_file)
-            // Never written to: it ends when this process does, and the child with it.
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(File::create(errors)?);
-        // What steers loom and shuttle must come from us alone.
-        for (name, _) in std::env::vars_os() {
-            let name_text = name.to_string_lossy();
-            if name_text.starts_with("LOOM_") || name_text.starts_with("SHUTTLE_") {
-                command.env_remove(&name);
-            }
-        }
-        command.spawn()
     }
 }
 
@@ -256,6 +302,11 @@ fn read(records: &Path) -> Outcome {
 fn died(status: ExitStatus, errors: &Path) -> String {
     let text = fs::read_to_string(errors).unwrap_or_default();
     let last = text.lines().rfind(|line| !line.trim().is_empty());
+    if status.success() {
+        return "the child ended well and wrote no verdict: it did not run the unit, or the body \
+                ended the process"
+            .to_owned();
+    }
     match last {
         Some(line) => format!("the child died ({status}): {line}"),
         None => format!("the child died ({status})"),

@@ -29,6 +29,10 @@ pub fn cause(trace: &Trace) -> String {
             "No single switch is needed: whichever is taken away, it fails in another way round."
                 .to_owned(),
         ),
+        // Loom does not tell its steps, and follows no other schedule than its own.
+        (0, false) if !trace.events.is_empty() && trace.events.iter().all(|e| e.step == 0) => {
+            lines.push("Which of its switches it needs, this engine cannot tell.".to_owned());
+        }
         (0, false) => lines.push("It needs no particular order of steps.".to_owned()),
         (1, _) => lines.push("It needs one switch; without it, it does not fail:".to_owned()),
         (n, _) => lines.push(format!(

@@ -16,8 +16,10 @@ mod log;
 mod panics;
 mod platforms;
 pub mod reduce;
+pub mod replay;
 mod seed;
 mod shrink;
+pub mod testing;
 pub mod timeline;
 pub mod trace;
 pub mod unit;
@@ -34,7 +36,7 @@ pub use platforms::{
     ShuttleJoinHandle, ShuttleMutex, ShuttlePlatform, ShuttleRwLock, ShuttleThread,
 };
 pub use seed::{Seed, SeedError, revision_of};
-pub use selvedge_core::Std;
+pub use selvedge_core::{Std, platform};
 pub use shrink::{Flip, Shrunk, Size};
 pub use unit::Variant;
 pub use verdict::{Class, Failure, FailureKind, Verdict};

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use crate::child::{Children, Outcome, Request};
-use crate::shrink::{Flip, Size};
+use crate::shrink::{self, Flip, Size};
+use crate::trace::Trace;
 use crate::unit::{End, Task};
 use crate::{DecisionLog, Engine, Seed};
 
@@ -36,6 +37,13 @@ pub struct Smaller {
     pub cut: bool,
     /// Every switch that is left, and whether the failure needs it; empty under loom.
     pub switches: Vec<Flip>,
+}
+
+impl Smaller {
+    /// Writes into the trace of its execution which switches are critical.
+    pub fn mark(&self, trace: &mut Trace) {
+        shrink::mark(&self.switches, trace);
+    }
 }
 
 /// What became of a wish to make a seed smaller.
@@ -76,7 +84,7 @@ impl Children {
         let Some(End::Violated { failure, log }) = &outcome.end else {
             return Ok(None);
         };
-        let mut trace = outcome.trace.as_ref().map(crate::trace::Trace::hash);
+        let mut trace = outcome.trace.as_ref().map(Trace::hash);
         let log = match (request.engine, log) {
             (Engine::Loom { .. }, None) => {
                 let again = Request {
@@ -87,7 +95,7 @@ impl Children {
                     ..request.clone()
                 };
                 let captured = self.run(&again, interrupted, |_| ())?;
-                trace = captured.trace.as_ref().map(crate::trace::Trace::hash);
+                trace = captured.trace.as_ref().map(Trace::hash);
                 match captured.end {
                     Some(End::Violated { failure: same, log })
                         if same.signature == failure.signature =>

@@ -14,6 +14,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::Schedule;
+use crate::trace::Trace;
 
 /// One lenient run.
 #[derive(Clone, Debug)]
@@ -78,6 +79,21 @@ pub struct Flip {
     /// could, or where a preemption is critical and this is none: then who goes next matters
     /// only because of that preemption.
     pub critical: Option<bool>,
+}
+
+impl Shrunk {
+    /// Writes into the trace of its execution which switches are critical.
+    pub fn mark(&self, trace: &mut Trace) {
+        mark(&self.switches, trace);
+    }
+}
+
+/// Writes into the trace which of its switches are critical.
+pub(crate) fn mark(flips: &[Flip], trace: &mut Trace) {
+    for switch in &mut trace.switches {
+        let flip = flips.iter().find(|flip| flip.step == switch.step);
+        switch.critical = flip.and_then(|flip| flip.critical);
+    }
 }
 
 impl Attempt {

@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use selvedge_sim::child::{Children, Request};
+use selvedge_sim::child::{Children, Launcher, Request};
 use selvedge_sim::reduce::Shrinking;
 use selvedge_sim::unit::Task;
 use selvedge_sim::{Class, Engine, Seed, Variant};
@@ -323,7 +323,7 @@ fn exit_code(units: &[UnitReport], cross: &[Comparison]) -> Exit {
 pub(super) fn own_children() -> Result<Children, Stop> {
     let program: PathBuf = std::env::current_exe()
         .map_err(|error| Stop::harness("cannot find this program", error))?;
-    Children::of(&program)
+    Children::by(Launcher::command(&program))
         .map_err(|error| Stop::harness("cannot make a temporary directory", error))
 }
 

@@ -4,8 +4,6 @@
 use std::time::Duration;
 
 use selvedge_sim::child::Request;
-use selvedge_sim::reduce::Smaller;
-use selvedge_sim::trace::Trace;
 use selvedge_sim::unit::{End, Task};
 use selvedge_sim::{Engine, Seed, explain, timeline};
 
@@ -26,7 +24,7 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<Exit, Stop> {
         return Err(Stop::usage("the seed is stale: its execution is well now"));
     };
     let mut trace = trace.unwrap_or_default();
-    mark(&mut trace, &smaller);
+    smaller.mark(&mut trace);
     say(&format!("\n{}", explain::cause(&trace)))?;
     if matches!(seed.engine, Engine::Loom { .. }) {
         say(&without_weak_memory(&seed, scenario, args.limit)?)?;
@@ -43,14 +41,6 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<Exit, Stop> {
     }
     say(&seeds::replay_command(&text))?;
     Ok(failure.kind.into())
-}
-
-/// Writes into the trace which switches are critical.
-fn mark(trace: &mut Trace, smaller: &Smaller) {
-    for switch in &mut trace.switches {
-        let flip = (smaller.switches.iter()).find(|flip| flip.step == switch.step);
-        switch.critical = flip.and_then(|flip| flip.critical);
-    }
 }
 
 /// Whether the failure needs weak memory: the explorer, which has none, is asked.

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use selvedge_sim::child::Request;
+use selvedge_sim::replay::Replayed;
 use selvedge_sim::trace::Trace;
-use selvedge_sim::unit::{End, Task};
-use selvedge_sim::{DecisionLog, Failure, Seed};
+use selvedge_sim::{Failure, Seed};
 
 use super::check::{INTERRUPTED, NATIVE_ROUNDS, on_ctrl_c, own_children};
 use super::{Exit, ReplayArgs, Stop, drawing, given, say};
@@ -47,7 +46,7 @@ pub(super) fn replay(args: &ReplayArgs) -> Result<Exit, Stop> {
     Ok(failure.kind.into())
 }
 
-/// What a replay came to.
+/// What a replay came to, where the seed still fits.
 pub(super) enum Again {
     /// The same failure, with the same trace.
     Violated {
@@ -61,56 +60,26 @@ pub(super) enum Again {
 
 /// Runs the seed's execution again.
 pub(super) fn run(seed: &Seed) -> Result<Again, Stop> {
-    let request = Request {
-        scenario: seed.scenario.clone(),
-        variant: seed.variant,
-        engine: seed.engine,
-        task: Task::Replay {
-            log: seed.log.clone(),
-        },
-        rounds: match seed.log {
-            DecisionLog::Workload { .. } => NATIVE_ROUNDS,
-            _ => 1,
-        },
-        limit: LIMIT,
-    };
-    let outcome = (own_children()?.run(&request, &INTERRUPTED, |_| ()))
+    let replayed = (own_children()?.replay(seed, NATIVE_ROUNDS, LIMIT, &INTERRUPTED))
         .map_err(|error| Stop::harness("cannot run the replay", error))?;
-    let stale = |why: String| Err(Stop::usage(format!("the seed is stale: {why}")));
-    match outcome.end {
-        Some(End::Violated { failure, .. }) if failure.signature == seed.signature => {
-            let hash = outcome.trace.as_ref().map(Trace::hash);
-            if let (Some(wanted), Some(got)) = (seed.trace, hash)
-                && wanted != got
-            {
-                return stale(format!(
-                    "it fails as it did, by other steps (trace {got:016x}, not {wanted:016x}): \
-                     the code has changed since"
-                ));
-            }
-            Ok(Again::Violated {
-                failure,
-                executions: outcome.executions,
-                trace: outcome.trace,
-            })
-        }
-        Some(End::Violated { failure, .. }) => stale(format!(
-            "it violates '{}' now, where it violated '{}'",
-            failure.signature, seed.signature
-        )),
-        Some(End::NotReproduced { stale: true, why }) => stale(why),
-        Some(End::NotReproduced { stale: false, why }) => Ok(Again::NotReproduced(why)),
-        // A checkpoint of other code makes loom itself fail.
-        Some(End::Failed { what }) if matches!(seed.log, DecisionLog::Checkpoint(_)) => stale(what),
-        Some(End::Failed { what }) => Err(Stop::harness("the engine failed", what)),
-        Some(End::Complete { .. } | End::Shrunk { .. } | End::Estimated { .. }) => {
-            Err(Stop::harness("the engine failed", "it did something else"))
-        }
-        Some(End::Cut) => Err(Stop {
+    match replayed {
+        Replayed::Violated {
+            failure,
+            executions,
+            trace,
+        } => Ok(Again::Violated {
+            failure,
+            executions,
+            trace,
+        }),
+        Replayed::NotReproduced(why) => Ok(Again::NotReproduced(why)),
+        Replayed::Stale(why) => Err(Stop::usage(format!("the seed is stale: {why}"))),
+        Replayed::Failed(what) => Err(Stop::harness("the engine failed", what)),
+        Replayed::Cut => Err(Stop {
             exit: Exit::Budget,
             message: format!("not reproduced within {} s", LIMIT.as_secs()),
         }),
-        None => Err(Stop {
+        Replayed::Interrupted => Err(Stop {
             exit: Exit::Interrupted,
             message: "interrupted".to_owned(),
         }),
