@@ -53,7 +53,7 @@ pub fn cause(trace: &Trace) -> String {
     lines.join("\n")
 }
 
-/// `0.1 takes over from 0.0 (preempted) between its \`load A1\` (src/a.rs:3) and its ...`.
+/// Who takes over from whom, and between which two of their operations.
 fn words(trace: &Trace, switch: &Switch) -> String {
     let at = (trace.events.iter()).position(|event| event.step >= switch.step);
     let Some((at, event)) = at.and_then(|at| Some((at, trace.events.get(at)?))) else {
@@ -68,16 +68,15 @@ fn words(trace: &Trace, switch: &Switch) -> String {
         true => "preempted",
         false => "which could not go on or gave way",
     };
+    let mut lines = vec![
+        format!("{to} takes over from {from}, {how}"),
+        format!("after its {}", name(trace, before)),
+    ];
     let after = (trace.events[at..].iter()).find(|event| event.task == before.task);
-    let between = match after {
-        Some(after) => format!(
-            "between its {} and its {}",
-            name(trace, before),
-            name(trace, after)
-        ),
-        None => format!("after its {}", name(trace, before)),
-    };
-    format!("{to} takes over from {from}, {how}, {between}")
+    if let Some(after) = after {
+        lines.push(format!("before its {}", name(trace, after)));
+    }
+    lines.join("\n      ")
 }
 
 fn name(trace: &Trace, event: &Event) -> String {
@@ -86,7 +85,7 @@ fn name(trace: &Trace, event: &Event) -> String {
     });
     let site = match event.site.text() {
         site if site.is_empty() => String::new(),
-        site => format!(" ({site})"),
+        site => format!(" at {site}"),
     };
     format!("`{}{object}`{site}", event.operation.word())
 }

@@ -1,6 +1,6 @@
 //! From a failure to a seed, and from a seed to a smaller one: the parent's side of shrinking.
 //!
-//! Explorer and shuttle shrink a schedule in one child ([`shrink`](crate::shrink)). Loom takes
+//! Explorer and shuttle shrink a schedule in one child (`shrink.rs`). Loom takes
 //! no schedule from others, so it searches again with at most 0, 1, 2, ... preemptions until it
 //! meets the same failure. Real threads cannot be told what to do.
 

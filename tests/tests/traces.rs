@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use selvedge_scenarios::{Expect, all};
-use selvedge_sim::child::{Children, Outcome, Request};
+use selvedge_sim::child::{Children, Launcher, Outcome, Request};
 use selvedge_sim::trace::{Operation, Trace, waits};
 use selvedge_sim::unit::{End, Task};
 use selvedge_sim::{Engine, FailureKind, Seed, Variant};
@@ -18,7 +18,8 @@ use selvedge_sim::{Engine, FailureKind, Seed, Variant};
 static NEVER: AtomicBool = AtomicBool::new(false);
 
 fn children() -> Children {
-    Children::of(Path::new(env!("CARGO_BIN_EXE_selvedge-under-test"))).unwrap()
+    let program = Path::new(env!("CARGO_BIN_EXE_selvedge-under-test"));
+    Children::by(Launcher::command(program)).unwrap()
 }
 
 fn run(children: &Children, of: &Request, task: Task) -> Outcome {
@@ -164,7 +165,7 @@ fn every_twin_shrinks_to_three_preemptions_at_most() {
         for (seed, _) in failures(engine.parse().unwrap()) {
             let name = format!("{} under {engine}", seed.scenario);
             let shrinking = children
-                .shrink(&seed, Duration::from_secs(60), &NEVER)
+                .shrink(&seed, Duration::from_secs(10), &NEVER)
                 .unwrap();
             let selvedge_sim::reduce::Shrinking::Done(smaller) = shrinking else {
                 panic!("{name}: {shrinking:?}");

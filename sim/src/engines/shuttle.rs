@@ -154,7 +154,10 @@ fn fewest(
             return Fewest::NotAll;
         }
         if !state.advance() {
-            return Fewest::None;
+            return match state.passed_over {
+                true => Fewest::NotAll,
+                false => Fewest::None,
+            };
         }
     }
 }

@@ -13,6 +13,9 @@ pub(super) struct Few {
     levels: Vec<Level>,
     /// The body did not do the same thing twice, so that nothing is known.
     pub(super) broken: bool,
+    /// Some schedules were passed over: those in which a task that yields goes on itself. Else
+    /// a loop that waits would have no end.
+    pub(super) passed_over: bool,
 }
 
 /// One step with a choice of tasks.
@@ -27,6 +30,7 @@ impl Few {
             bound,
             levels: Vec::new(),
             broken: false,
+            passed_over: false,
         }
     }
 
@@ -83,6 +87,10 @@ impl Scheduler for FewPreemptions {
             let mut options: Vec<TaskId> = runnable.iter().map(|task| task.id()).collect();
             // Whoever runs goes on first: the first execution has few switches.
             options.sort_by_key(|&id| (Some(id) != stays, Some(id) == current));
+            if is_yielding && options.len() > 1 {
+                options.retain(|&id| Some(id) != current);
+                state.passed_over = true;
+            }
             if stays.is_some() && self.used >= state.bound {
                 options.truncate(1);
             }
