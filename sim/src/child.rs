@@ -39,6 +39,8 @@ pub struct Request {
     pub task: Task,
     /// How often a body repeats what races, on real threads.
     pub rounds: u32,
+    /// Threads that may search at a time, where the engine can use several.
+    pub workers: usize,
     /// For how long at most.
     pub limit: Duration,
 }
@@ -192,6 +194,7 @@ impl Children {
             engine: request.engine,
             task: request.task.clone(),
             rounds: request.rounds,
+            workers: request.workers,
             limit_ms: u64::try_from(request.limit.as_millis()).unwrap_or(u64::MAX),
             record: file("records"),
         };

@@ -23,6 +23,7 @@ mod estimate;
 mod examine;
 mod fibers;
 mod guide;
+mod parallel;
 mod plain;
 mod record;
 mod reduction;
@@ -31,7 +32,7 @@ mod sleeping;
 mod words;
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -43,7 +44,7 @@ use self::plain::{DepthFirst, Follow};
 use self::record::Record;
 use self::reduction::Reduction;
 use self::runtime::{Ending, Panic, Pick, SharedSchedule, Strategy};
-use self::sleeping::Probe;
+use self::sleeping::{Probe, Split, Tree};
 use crate::{Failure, FailureKind, Observation, Schedule, lock, panics, trace};
 
 /// How to search. [`Explorer::default`] is the full search with reduction, without a limit.
@@ -63,6 +64,10 @@ pub struct Explorer {
     /// Whether to go on past a failure, noting it as an observation. Every ordering of a body
     /// that fails is then seen, which is what comparisons need.
     pub past_failures: bool,
+    /// Threads that search at the same time, where there is reduction.
+    pub workers: usize,
+    /// Executions that one thread runs before there are more: most searches are over by then.
+    pub parallel_after: u64,
 }
 
 impl Default for Explorer {
@@ -74,6 +79,8 @@ impl Default for Explorer {
             max_executions: u64::MAX,
             max_time: Duration::MAX,
             past_failures: false,
+            workers: 1,
+            parallel_after: 2_000,
         }
     }
 }
@@ -85,7 +92,8 @@ pub struct Search {
     pub end: SearchEnd,
     /// Executions run to their end.
     pub executions: u64,
-    /// Executions given up because what they would have shown was seen before.
+    /// Executions given up because what they would have shown was seen before; where several
+    /// threads searched, also those run to divide the work, and before there was any to divide.
     pub abandoned: u64,
     /// Every different outcome.
     pub observations: BTreeSet<String>,
@@ -117,9 +125,11 @@ pub enum SearchEnd {
 enum Plan {
     Reduced(Reduction),
     Plain(DepthFirst),
+    Tree(Tree),
     Probe(Box<Probe>),
     Follow(Follow),
     Guide(Guide),
+    Split(Split),
 }
 
 impl Strategy for Plan {
@@ -127,10 +137,61 @@ impl Strategy for Plan {
         match self {
             Plan::Reduced(plan) => plan.pick(record, enabled, current),
             Plan::Plain(plan) => plan.pick(record, enabled, current),
+            Plan::Tree(plan) => plan.pick(record, enabled, current),
             Plan::Probe(plan) => plan.pick(record, enabled, current),
             Plan::Follow(plan) => plan.pick(record, enabled, current),
             Plan::Guide(plan) => plan.pick(record, enabled, current),
+            Plan::Split(plan) => plan.pick(record, enabled, current),
         }
+    }
+}
+
+/// What somebody outside of a search sees of it.
+#[derive(Clone)]
+pub(crate) struct Watch {
+    running: Arc<Mutex<BTreeMap<usize, SharedSchedule>>>,
+    /// Told of outcomes.
+    observed: Arc<dyn Fn(&str) + Send + Sync>,
+    /// Whether a panic ends everything but for those of workers, which are told by
+    /// [`panics::hand_over_to`]; else it is caught.
+    holds_panics: bool,
+}
+
+impl Watch {
+    /// For a host that holds every thread that panics.
+    pub(crate) fn by_host(observed: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Watch {
+            running: Arc::default(),
+            observed: Arc::new(observed),
+            holds_panics: true,
+        }
+    }
+
+    fn nobody() -> Self {
+        Watch {
+            holds_panics: false,
+            ..Watch::by_host(|_| {})
+        }
+    }
+
+    /// The schedule of the execution under way; with several, of the one in the first subtree.
+    pub(crate) fn schedule(&self) -> Option<Schedule> {
+        let running = lock(&self.running);
+        running.values().next().map(|first| lock(first).clone())
+    }
+
+    fn runs(&self, index: usize, schedule: &SharedSchedule) {
+        lock(&self.running).insert(index, Arc::clone(schedule));
+    }
+
+    fn running(&self, index: usize) -> SharedSchedule {
+        let schedule = SharedSchedule::default();
+        self.runs(index, &schedule);
+        schedule
+    }
+
+    fn ended(&self, index: usize) {
+        lock(&self.running).remove(&index);
     }
 }
 
@@ -216,32 +277,84 @@ impl Explorer {
     /// assert_eq!(search.end, SearchEnd::Complete);
     /// assert_eq!(search.observations.into_iter().collect::<Vec<_>>(), ["ab", "ba"]);
     /// ```
-    pub fn run(&self, body: impl Fn() -> Observation + 'static) -> Search {
-        panics::quietly(|| self.run_watched(SharedSchedule::default(), body, |_| {}))
+    pub fn run(&self, body: impl Fn() -> Observation + Send + Sync + 'static) -> Search {
+        panics::quietly(|| self.run_watched(&Watch::nobody(), body))
     }
 
-    /// The same; the schedule can be read from elsewhere meanwhile, and `observed` is told
-    /// every outcome.
+    /// The same, with somebody who looks on.
     pub(crate) fn run_watched(
         &self,
-        schedule: Arc<Mutex<Schedule>>,
-        body: impl Fn() -> Observation + 'static,
-        observed: impl Fn(&str),
+        watch: &Watch,
+        body: impl Fn() -> Observation + Send + Sync + 'static,
     ) -> Search {
-        let mut session = Session::new(self, schedule, body);
+        let started = Instant::now();
+        let body = Arc::new(body);
+        let alone = Arc::clone(&body);
+        let mut session = Session::new(self, watch.running(0), move || alone());
+        let divides = self.workers > 1 && self.reduce && self.preemptions.is_none();
+        let first = Explorer {
+            max_executions: match divides {
+                true => self.max_executions.min(self.parallel_after),
+                false => self.max_executions,
+            },
+            ..self.clone()
+        };
+        let before = first.search(&mut session, started, &*watch.observed);
+        watch.ended(0);
+        let spent = before.executions + before.abandoned;
+        let goes_on = divides
+            && before.end == SearchEnd::BudgetEnded
+            && spent < self.max_executions
+            && !self.is_out_of_time(started);
+        match goes_on {
+            true if session.record.is_open_to_any() => {
+                self.search_on(&mut session, started, watch, before)
+            }
+            true => {
+                let known = std::mem::take(&mut session.record);
+                parallel::run(self, &body, watch, started, before, known).unwrap_or_else(
+                    |stopped| {
+                        let (before, known) = *stopped;
+                        session.record = known;
+                        self.search_on(&mut session, started, watch, before)
+                    },
+                )
+            }
+            false => before,
+        }
+    }
+
+    /// Searches anew on one thread after all; what was done until now counts as abandoned.
+    fn search_on(
+        &self,
+        session: &mut Session,
+        started: Instant,
+        watch: &Watch,
+        before: Search,
+    ) -> Search {
+        watch.runs(0, &session.schedule);
+        let mut search = self.search(session, started, &*watch.observed);
+        watch.ended(0);
+        search.abandoned += before.executions + before.abandoned;
+        search
+    }
+
+    fn is_out_of_time(&self, started: Instant) -> bool {
+        self.max_time != Duration::MAX && started.elapsed() >= self.max_time
+    }
+
+    /// Searches on this thread alone.
+    fn search(&self, session: &mut Session, started: Instant, observed: &dyn Fn(&str)) -> Search {
         let mut search = Search {
             end: SearchEnd::Complete,
             executions: 0,
             abandoned: 0,
             observations: BTreeSet::new(),
         };
-        let started = Instant::now();
-        let mut plan = self.first_plan();
+        let mut plan = self.first_plan(&session.record);
         loop {
             let done = search.executions + search.abandoned;
-            if done >= self.max_executions
-                || (self.max_time != Duration::MAX && started.elapsed() >= self.max_time)
-            {
+            if done >= self.max_executions || self.is_out_of_time(started) {
                 search.end = SearchEnd::BudgetEnded;
                 return search;
             }
@@ -276,13 +389,19 @@ impl Explorer {
             }
             if session.record.seen_dropped.len() > visible {
                 // Drops of these pointers are steps from now on, which changes every prefix.
-                plan = self.first_plan();
+                plan = self.first_plan(&session.record);
+                continue;
+            }
+            if matches!(plan, Plan::Reduced(_)) && session.record.is_open_to_any() {
+                search.abandoned += std::mem::take(&mut search.executions);
+                plan = self.first_plan(&session.record);
                 continue;
             }
             let more = match &mut plan {
                 Plan::Reduced(plan) => plan.advance(&session.record, cut_short),
                 Plan::Plain(plan) => plan.advance(),
-                Plan::Probe(_) | Plan::Follow(_) | Plan::Guide(_) => false,
+                Plan::Tree(plan) => plan.advance(),
+                _ => false,
             };
             if !more {
                 return search;
@@ -290,8 +409,9 @@ impl Explorer {
         }
     }
 
-    fn first_plan(&self) -> Plan {
+    fn first_plan(&self, record: &Record) -> Plan {
         match self.reduce && self.preemptions.is_none() {
+            true if record.is_open_to_any() => Plan::Tree(Tree::default()),
             true => Plan::Reduced(Reduction::default()),
             false => Plan::Plain(DepthFirst::new(self.preemptions)),
         }

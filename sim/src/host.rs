@@ -96,6 +96,12 @@ impl Host {
         self.executions.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// So many executions were begun, whatever was counted.
+    pub(crate) fn set_executions(&self, executions: u64) {
+        // ORDERING: Relaxed, as above.
+        self.executions.store(executions, Ordering::Relaxed);
+    }
+
     fn violated(&self, failure: Failure) -> End {
         End::Violated {
             failure,
@@ -236,6 +242,10 @@ fn catch_panics(host: Arc<Host>) {
             return default_hook(info);
         }
         let found = panics::look(info);
+        if let Some(tell) = panics::heir() {
+            tell(found);
+            hold();
+        }
         host.send(Event::Panicked(found, trace::take()));
         hold();
     }));

@@ -13,6 +13,7 @@ thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };
     /// What the first panic since [`forget`] means; `Err` where it is the engine that failed.
     static FIRST: RefCell<Option<Result<Failure, String>>> = const { RefCell::new(None) };
+    static HEIR: RefCell<Option<Heir>> = const { RefCell::new(None) };
 }
 
 /// Runs `f`; panics of this thread meanwhile are noted and not printed.
@@ -35,6 +36,19 @@ impl Drop for Restore {
     fn drop(&mut self) {
         QUIET.set(self.0);
     }
+}
+
+/// What a thread that panics is to tell before it is held for ever.
+pub(crate) type Heir = Box<dyn FnOnce(Result<Failure, String>)>;
+
+/// Where panics end a unit: those of this thread end a part of it, and are told to this one.
+pub(crate) fn hand_over_to(heir: Option<Heir>) {
+    HEIR.set(heir);
+}
+
+/// Who is to be told of a panic of this thread, if that is not the host.
+pub(crate) fn heir() -> Option<Heir> {
+    HEIR.take()
 }
 
 /// Forgets the panics so far.

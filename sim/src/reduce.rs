@@ -244,6 +244,7 @@ fn request_of(seed: &Seed, task: Task, limit: Duration) -> Request {
         engine: seed.engine,
         task,
         rounds: 1,
+        workers: 1,
         limit,
     }
 }

@@ -64,6 +64,7 @@ impl Children {
                 DecisionLog::Workload { .. } => rounds,
                 _ => 1,
             },
+            workers: 1,
             limit,
         };
         let outcome = self.run(&request, interrupted, |_| ())?;

@@ -392,6 +392,7 @@ impl Test {
                 executions: settings.executions.unwrap_or(executions),
             },
             rounds,
+            workers: 1,
             limit: settings.limit,
         }
     }

@@ -63,6 +63,8 @@ pub struct UnitSpec {
     pub task: Task,
     /// How often a body repeats what races, on real threads.
     pub rounds: u32,
+    /// Threads that may search at a time, where the engine can use several.
+    pub workers: usize,
     /// For how long at most.
     pub limit_ms: u64,
     /// The file that takes the records.

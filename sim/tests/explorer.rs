@@ -8,13 +8,14 @@ use selvedge_core::platform::{
 use selvedge_core::{BlockPool, LayerId, ModelCacheSpec};
 use selvedge_sim::explorer::{Explorer, Search, SearchEnd};
 use selvedge_sim::{ExplorerPlatform as P, Observation};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 type M<T> = <P as Platform>::Mutex<T>;
 type A = <P as Platform>::AtomicU32;
 type C = <P as Platform>::Condvar;
 
-fn explore(body: impl Fn() -> Observation + 'static) -> Search {
+fn explore(body: impl Fn() -> Observation + Send + Sync + 'static) -> Search {
     Explorer::default().run(body)
 }
 
@@ -185,16 +186,70 @@ fn a_loop_without_a_yield_is_a_livelock_and_one_with_it_ends() {
     assert!(matches!(end, SearchEnd::Violated { failure, .. } if failure.signature == "livelock"));
 }
 
+/// What a spinning task saw until it saw `end`, which others bring about step by step.
+fn seen_until(end: u32, ways: u32) -> Observation {
+    let cells = <P as Platform>::Arc::new([A::new(0), A::new(0)]);
+    let spins = {
+        let cells = cells.clone();
+        P::spawn(move || {
+            let mut seen = String::new();
+            // ORDERING: Relaxed, all. See above.
+            loop {
+                let now = [0, 1].map(|cell: usize| cells[cell].load(Ordering::Relaxed));
+                seen += &format!("{}{} ", now[0], now[1]);
+                if now[0] + now[1] == end * ways {
+                    break seen;
+                }
+                P::yield_now();
+            }
+        })
+    };
+    let others: Vec<_> = (0..ways as usize)
+        .map(|way| {
+            let cells = cells.clone();
+            P::spawn(move || {
+                for value in 1..=end {
+                    cells[way].store(value, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    others.into_iter().for_each(JoinHandle::join);
+    Observation::of(spins.join())
+}
+
+#[test]
+fn a_spinning_task_goes_on_after_any_change_not_only_the_last() {
+    for (end, ways) in [(1, 1), (2, 1), (3, 1), (1, 2)] {
+        let plain = Explorer {
+            reduce: false,
+            ..Explorer::default()
+        };
+        let plain = plain.run(move || seen_until(end, ways));
+        let reduced = explore(move || seen_until(end, ways));
+        assert_eq!(plain.end, SearchEnd::Complete);
+        assert_eq!(reduced.end, SearchEnd::Complete);
+        assert_eq!(reduced.observations, plain.observations, "{end} {ways}");
+        println!(
+            "{end} {ways}: {} + {} for {}, plain {}",
+            reduced.executions,
+            reduced.abandoned,
+            reduced.observations.len(),
+            plain.executions
+        );
+    }
+}
+
 #[test]
 fn state_outside_of_the_platform_is_noticed() {
-    let runs = std::cell::Cell::new(0);
+    let runs = AtomicU64::new(0);
     let search = explore(move || {
-        runs.set(runs.get() + 1);
+        let run = runs.fetch_add(1, Ordering::Relaxed);
         let cell = <P as Platform>::Arc::new(A::new(0));
         let theirs = cell.clone();
         // ORDERING: Relaxed. See above.
         let other = P::spawn(move || theirs.fetch_add(1, Ordering::Relaxed));
-        if runs.get() % 2 == 0 {
+        if run % 2 == 1 {
             cell.load(Ordering::Relaxed);
         }
         cell.fetch_add(1, Ordering::Relaxed);
@@ -299,7 +354,7 @@ fn an_estimate_is_near_what_the_search_takes() {
     near(exchange(3));
 }
 
-fn near(body: impl Fn() -> Observation + Clone + 'static) {
+fn near(body: impl Fn() -> Observation + Clone + Send + Sync + 'static) {
     let estimate = Explorer::default().estimate(2_000, 1, body.clone());
     let search = explore(body);
     assert_eq!(search.end, SearchEnd::Complete);

@@ -44,6 +44,7 @@ fn failures(engine: Engine) -> Vec<(Seed, Outcome)> {
                 executions: 6_000,
             },
             rounds: 1,
+            workers: 1,
             limit: Duration::from_secs(60),
         };
         let found = children.run(&search, &NEVER, |_| ()).unwrap();
@@ -185,6 +186,7 @@ fn every_twin_shrinks_to_three_preemptions_at_most() {
                     log: smaller.seed.log.clone(),
                 },
                 rounds: 1,
+                workers: 1,
                 limit: Duration::from_secs(60),
             };
             let outcome = run(&children, &of, of.task.clone());

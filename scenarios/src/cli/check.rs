@@ -166,7 +166,8 @@ fn run_all(
                         }
                         let share = left_over.mul_f64((jobs as f64 / left as f64).min(1.0));
                         let limit = share.max(LEAST_LIMIT);
-                        let report = run_one(args, &children, unit, limit, &progress)
+                        let threads = (jobs / left).max(1);
+                        let report = run_one(args, &children, unit, (limit, threads), &progress)
                             .unwrap_or_else(|error| {
                                 UnitReport::failed(unit.scenario, unit.variant, unit.engine, &error)
                             });
@@ -221,7 +222,7 @@ fn run_one(
     args: &CheckArgs,
     children: &Children,
     unit: Planned,
-    limit: Duration,
+    (limit, threads): (Duration, usize),
     progress: &Progress,
 ) -> io::Result<UnitReport> {
     let started = Instant::now();
@@ -239,6 +240,7 @@ fn run_one(
             executions,
         },
         rounds,
+        workers: threads,
         limit,
     };
     progress.running(&unit);

@@ -100,6 +100,7 @@ fn run_one(
             probes: args.probes,
         },
         rounds: 1,
+        workers: 1,
         limit: LIMIT,
     };
     let outcome = children.run(&request, &INTERRUPTED, |_| ())?;

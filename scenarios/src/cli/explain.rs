@@ -58,6 +58,7 @@ fn without_weak_memory(seed: &Seed, scenario: &Scenario, limit: Duration) -> Res
             executions: u64::MAX,
         },
         rounds: 1,
+        workers: 1,
         limit,
     };
     let children = own_children()?;

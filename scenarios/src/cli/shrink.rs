@@ -164,6 +164,7 @@ fn find(children: &Children, scenario: &Scenario, engine: Engine) -> Result<Seed
             executions: SHUTTLE_EXECUTIONS,
         },
         rounds: 1,
+        workers: 1,
         limit: SEARCH_LIMIT,
     };
     let cannot = |error| Stop::harness("cannot search", error);

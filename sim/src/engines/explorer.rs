@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use crate::explorer::{Explorer, SearchEnd};
+use crate::explorer::{Explorer, SearchEnd, Watch};
 use crate::host::Host;
 use crate::unit::{End, Task, UnitSpec};
 use crate::{BodyFn, Cx, DecisionLog, Observation, Schedule, lock};
@@ -24,22 +24,16 @@ pub(crate) fn execute(
         preemptions: preemptions.map(u32::from),
         ..Explorer::default()
     };
-    let schedule = Arc::new(Mutex::new(Schedule::default()));
-    let told = Arc::clone(&schedule);
-    host.tell_log_by(move || Some(DecisionLog::Schedule(lock(&told).clone())));
     let inner = Arc::clone(host);
     let searched = move || {
         inner.begin();
         body(&Cx::new(SEED, 0, 1))
     };
     let end = match &spec.task {
-        Task::Search { .. } => {
-            let observed = |outcome: &str| host.observe(&Observation::of(outcome));
-            explorer.run_watched(schedule, searched, observed).end
-        }
+        Task::Search { .. } => search(host, &explorer, spec, body),
         Task::Replay {
             log: DecisionLog::Schedule(wanted),
-        } => match explorer.replay_watched(wanted, schedule, true, searched) {
+        } => match replay(host, &explorer, wanted, searched) {
             SearchEnd::Complete => {
                 return End::NotReproduced {
                     stale: false,
@@ -86,4 +80,36 @@ pub(crate) fn execute(
             log: Some(DecisionLog::Schedule(schedule)),
         },
     }
+}
+
+fn search(host: &Arc<Host>, explorer: &Explorer, spec: &UnitSpec, body: BodyFn) -> SearchEnd {
+    let told = Arc::clone(host);
+    let watch = Watch::by_host(move |outcome| told.observe(&Observation::of(outcome)));
+    let watched = watch.clone();
+    host.tell_log_by(move || watched.schedule().map(DecisionLog::Schedule));
+    let explorer = Explorer {
+        workers: spec.workers,
+        max_time: host.time_for_work(),
+        ..explorer.clone()
+    };
+    let inner = Arc::clone(host);
+    let search = explorer.run_watched(&watch, move || {
+        inner.tick();
+        body(&Cx::new(SEED, 0, 1))
+    });
+    // Of several threads, some did more than counts in the end.
+    host.set_executions(search.executions + search.abandoned);
+    search.end
+}
+
+fn replay(
+    host: &Arc<Host>,
+    explorer: &Explorer,
+    wanted: &Schedule,
+    body: impl Fn() -> Observation + 'static,
+) -> SearchEnd {
+    let schedule = Arc::new(Mutex::new(Schedule::default()));
+    let told = Arc::clone(&schedule);
+    host.tell_log_by(move || Some(DecisionLog::Schedule(lock(&told).clone())));
+    explorer.replay_watched(wanted, schedule, true, body)
 }

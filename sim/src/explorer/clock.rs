@@ -21,6 +21,14 @@ impl Clock {
         self.0[place] = events;
     }
 
+    /// Knows only what `other` knows too.
+    pub(super) fn meet(&mut self, other: &Clock) {
+        self.0.truncate(other.0.len());
+        for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
+            *mine = (*mine).min(*theirs);
+        }
+    }
+
     /// Knows what `other` knows as well.
     pub(super) fn join(&mut self, other: &Clock) {
         if self.0.len() < other.0.len() {

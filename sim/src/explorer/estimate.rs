@@ -156,6 +156,10 @@ fn pilot(session: &mut Session, habits: &mut Habits) -> Pilot {
         if matches!(ending, Ending::Broken(_)) {
             break None;
         }
+        if session.record.is_open_to_any() {
+            // The search is another one.
+            break None;
+        }
         if session.record.seen_dropped.len() > visible {
             (reduction, executions) = (Reduction::default(), 0);
             continue;

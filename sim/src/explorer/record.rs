@@ -214,6 +214,10 @@ pub(super) struct Record {
     pub(super) events: Vec<Event>,
     /// Types whose destructors were seen to make steps: who drops them last can be told.
     pub(super) seen_dropped: Vec<TypeId>,
+    /// Tasks that were seen to spin, and the objects they looked at then.
+    pub(super) spinners: Vec<(u32, Vec<u32>)>,
+    /// By object: tasks that were seen to change it.
+    pub(super) changers: Vec<Vec<u32>>,
     /// The choices made, in order.
     pub(super) draws: Vec<u64>,
 }
@@ -347,6 +351,7 @@ impl Record {
             object.history.push(index as u32);
             if event.access.kind.changes() {
                 object.note_change(index as u32, event.task);
+                note_changer(&mut self.changers, event.access.object, event.task);
             }
         }
         clock.set(event.task, event.seq);
@@ -374,16 +379,10 @@ impl Record {
         {
             pre.join(&self.events[by as usize].clock);
         }
-        if matches!(gate, Gate::Changed(_)) {
-            let seen: Vec<u32> = (self.task(id).last_round.iter())
-                .map(|a| a.object)
-                .collect();
-            for object in seen {
-                let last = self.objects[object as usize].changes;
-                for (at, _) in last.into_iter().flatten() {
-                    pre.join(&self.events[at as usize].clock);
-                }
-            }
+        if let Gate::Changed(since) = gate
+            && let Some(opened) = self.what_opened(id, since)
+        {
+            pre.join(&opened);
         }
         let open = !matches!(gate, Gate::TimedOut | Gate::Changed(_));
         if !open && self.task(id).released {
@@ -419,6 +418,59 @@ impl Record {
             pre,
             clock: Clock::default(),
         });
+    }
+
+    /// Notes that a task spins.
+    pub(super) fn note_spinner(&mut self, id: u32) {
+        let mut objects: Vec<u32> = (self.task(id).last_round.iter())
+            .map(|access| access.object)
+            .collect();
+        objects.sort_unstable();
+        objects.dedup();
+        let known = self
+            .spinners
+            .iter()
+            .any(|(task, seen)| *task == id && *seen == objects);
+        if objects.len() > 1 && !known {
+            self.spinners.push((id, objects));
+        }
+    }
+
+    /// Whether a task spins until either of two things changes which two others change. Then
+    /// neither change has to come before it goes on, and no order of the steps of one schedule
+    /// says so: who raced with whom cannot be told from it.
+    pub(super) fn is_open_to_any(&self) -> bool {
+        let others = |object: u32, id: u32| {
+            let changers = self.changers.get(object as usize).map_or(&[][..], |c| c);
+            changers.iter().copied().filter(move |&by| by != id)
+        };
+        self.spinners.iter().any(|(id, objects)| {
+            objects.iter().any(|&one| {
+                let mut other = objects.iter().filter(|&&object| object != one);
+                other.any(|&object| {
+                    others(one, *id).any(|by| others(object, *id).any(|too| too != by))
+                })
+            })
+        })
+    }
+
+    /// What surely happened before a spinning task could go on: any one change of what it
+    /// looks at is enough for that, so it is what all of them have in common.
+    fn what_opened(&self, id: u32, since: u32) -> Option<Clock> {
+        let mut opened: Option<Clock> = None;
+        for access in &self.task(id).last_round {
+            let history = &self.objects[access.object as usize].history;
+            for &index in history.iter().rev().take_while(|&&index| index >= since) {
+                let event = &self.events[index as usize];
+                if event.task != id && event.access.kind.changes() {
+                    match &mut opened {
+                        Some(opened) => opened.meet(&event.clock),
+                        None => opened = Some(event.clock.clone()),
+                    }
+                }
+            }
+        }
+        opened
     }
 
     /// What the access does to the object, and how it turned out.
@@ -496,5 +548,15 @@ impl Record {
         }
         self.task_mut(id).reply = reply;
         kind
+    }
+}
+
+fn note_changer(changers: &mut Vec<Vec<u32>>, object: u32, task: u32) {
+    let place = object as usize;
+    if changers.len() <= place {
+        changers.resize_with(place + 1, Vec::new);
+    }
+    if !changers[place].contains(&task) {
+        changers[place].push(task);
     }
 }

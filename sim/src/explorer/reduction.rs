@@ -13,6 +13,7 @@ use super::access::{Access, Kind, NO_OBJECT};
 use super::clock::Clock;
 use super::record::{Event, Gate, NO_CHOICE, Record, allows};
 use super::runtime::{Pick, Strategy};
+use super::sleeping::{Asleep, Prefix};
 
 /// Any choice of a notification: one still to be made, or all of them where it sleeps.
 const ANY_CHOICE: u32 = u32::MAX - 1;
@@ -23,6 +24,9 @@ struct Sleeper {
     task: u32,
     choice: u32,
     access: Access,
+    /// Whether it was asleep where this search began: it was, or will be, explored elsewhere,
+    /// and the races found there are not told here.
+    given: bool,
 }
 
 /// A step to take, and what to take after it.
@@ -67,6 +71,8 @@ struct Second {
 /// The search as it stands.
 #[derive(Debug, Default)]
 pub(super) struct Reduction {
+    /// Where the search begins. What could be done on the way there is for others to do.
+    prefix: Prefix,
     nodes: Vec<Node>,
     /// Whether the step under way at the last node is yet to be chosen.
     resumes: bool,
@@ -80,6 +86,14 @@ impl Strategy for Reduction {
         let depth = record.events.len();
         let fingerprint = record.fingerprint();
         let known = self.nodes.len();
+        if known == depth
+            && let Some(pick) = self.prefix.follow(record, enabled)
+        {
+            if let Pick::Run(task, choice) = pick {
+                self.nodes.push(Node::on_the_way(record, task, choice));
+            }
+            return pick;
+        }
         if let Some(node) = self.nodes.get_mut(depth) {
             if node.fingerprint != fingerprint {
                 return Pick::Diverged(format!(
@@ -98,6 +112,9 @@ impl Strategy for Reduction {
             };
         }
         let mut node = match self.nodes.last() {
+            Some(_) if depth == self.prefix.steps.len() => {
+                Node::after(&self.prefix, record, fingerprint)
+            }
             None => Node {
                 fingerprint,
                 sleep: Vec::new(),
@@ -133,6 +150,37 @@ impl Strategy for Reduction {
 }
 
 impl Node {
+    /// A node of the prefix: there is one step to take.
+    fn on_the_way(record: &Record, task: u32, choice: u32) -> Node {
+        Node {
+            fingerprint: record.fingerprint(),
+            sleep: Vec::new(),
+            tree: vec![Branch {
+                task,
+                choice,
+                access: record.task(task).pending,
+                then: Vec::new(),
+            }],
+        }
+    }
+
+    /// The node at the end of the prefix.
+    fn after(prefix: &Prefix, record: &Record, fingerprint: u64) -> Node {
+        let mut asleep = prefix.sleep.clone();
+        asleep.wake(record);
+        let sleeper = |asleep: &Asleep| Sleeper {
+            task: asleep.task,
+            choice: ANY_CHOICE,
+            access: asleep.access,
+            given: true,
+        };
+        Node {
+            fingerprint,
+            sleep: asleep.0.iter().map(sleeper).collect(),
+            tree: Vec::new(),
+        }
+    }
+
     fn sleeps(&self, task: u32, choice: u32) -> bool {
         (self.sleep.iter()).any(|sleeper| {
             sleeper.task == task && (sleeper.choice == choice || sleeper.choice == ANY_CHOICE)
@@ -208,6 +256,14 @@ impl Node {
 }
 
 impl Reduction {
+    /// The search of what begins with this prefix.
+    pub(super) fn below(prefix: Prefix) -> Self {
+        Reduction {
+            prefix,
+            ..Reduction::default()
+        }
+    }
+
     /// Reverses the races of the execution that just ended and goes back to the last node
     /// with something left to do. Whether there is one.
     pub(super) fn advance(&mut self, record: &Record, cut_short: bool) -> bool {
@@ -223,6 +279,7 @@ impl Reduction {
                     task: event.task,
                     choice: event.choice,
                     access: event.access,
+                    given: false,
                 });
                 node.tree.remove(0);
             }
@@ -320,6 +377,9 @@ impl Reduction {
     /// Plans the execution in which the second step comes without those of `without`.
     fn insert(&mut self, record: &Record, without: &[u32], second: &Second) {
         let first = without[0];
+        if (first as usize) < self.prefix.steps.len() {
+            return;
+        }
         let mut sequence: Vec<Item> = Vec::new();
         let mut pre = second.pre.clone();
         for (index, event) in (first + 1..).zip(&record.events[first as usize + 1..]) {
@@ -341,8 +401,14 @@ impl Reduction {
             ..second.item
         });
         let node = &mut self.nodes[first as usize];
-        let covered = |s: &Sleeper| initial(record, &sequence, &pre, s.task, s.access);
-        if node.sleep.iter().any(|sleeper| covered(sleeper).is_some()) {
+        // Where a sleeper is in the sequence, it would have to be taken asleep. Where it is not,
+        // all that begins so was explored with it; but what may follow and wake it is found by
+        // races that are seen only there, so where that is elsewhere the sequence is taken.
+        let covered = |s: &Sleeper| match initial(record, &sequence, &pre, s.task, s.access) {
+            Some(place) => place.is_some() || !s.given,
+            None => false,
+        };
+        if node.sleep.iter().any(covered) {
             return;
         }
         insert_into(&mut node.tree, record, sequence, &pre);

@@ -663,6 +663,9 @@ pub(crate) fn yield_now() {
         task.last_round_began = task.round_began;
         task.round_began = now;
         task.yielding = true;
+        if spins {
+            rt.record.note_spinner(me);
+        }
         match spins {
             true => Gate::Changed(now),
             false => Gate::Open,

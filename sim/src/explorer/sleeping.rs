@@ -76,6 +76,164 @@ impl Sleep {
     }
 }
 
+/// The whole tree, depth first. It gives up far more executions than the reduction, and is
+/// for bodies that the reduction cannot see through: see [`Record::is_open_to_any`].
+#[derive(Debug, Default)]
+pub(super) struct Tree {
+    levels: Vec<Level>,
+    resumes: bool,
+}
+
+#[derive(Debug)]
+struct Level {
+    fingerprint: u64,
+    sleep: Sleep,
+    options: Vec<(u32, u32)>,
+    at: usize,
+    /// Who sleeps once the step under way is taken.
+    after: Sleep,
+}
+
+impl Level {
+    fn take(&mut self, record: &Record) -> Pick {
+        self.after.clone_from(&self.sleep);
+        (self.after).fall_asleep(record, &self.options, self.at);
+        let (task, choice) = self.options[self.at];
+        Pick::Run(task, choice)
+    }
+}
+
+impl Tree {
+    /// Goes on to the next schedule; whether there is one.
+    pub(super) fn advance(&mut self) -> bool {
+        self.resumes = true;
+        while let Some(level) = self.levels.last_mut() {
+            level.at += 1;
+            if level.at < level.options.len() {
+                return true;
+            }
+            self.levels.pop();
+        }
+        false
+    }
+}
+
+impl Strategy for Tree {
+    fn pick(&mut self, record: &Record, enabled: &[u32], _current: u32) -> Pick {
+        let depth = record.events.len();
+        let fingerprint = record.fingerprint();
+        let known = self.levels.len();
+        if let Some(level) = self.levels.get_mut(depth) {
+            if level.fingerprint != fingerprint {
+                return diverged(depth);
+            }
+            if depth + 1 == known && std::mem::take(&mut self.resumes) {
+                return level.take(record);
+            }
+            let (task, choice) = level.options[level.at];
+            return Pick::Run(task, choice);
+        }
+        let mut sleep = (self.levels.last()).map_or_else(Sleep::default, |up| up.after.clone());
+        sleep.wake(record);
+        let options = sleep.options(record, enabled);
+        if options.is_empty() {
+            return Pick::GiveUp;
+        }
+        let mut level = Level {
+            fingerprint,
+            after: Sleep::default(),
+            sleep,
+            options,
+            at: 0,
+        };
+        let pick = level.take(record);
+        self.levels.push(level);
+        pick
+    }
+}
+
+fn diverged(steps: usize) -> Pick {
+    Pick::Diverged(format!(
+        "after the same {steps} steps something else could come next: the body depends on time, \
+         chance, addresses or state outside of the platform"
+    ))
+}
+
+/// The beginning of a schedule: all that go on from it are a subtree.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Prefix {
+    pub(super) steps: Vec<Step>,
+    /// Who sleeps at its end, but for those whom the last step wakes.
+    pub(super) sleep: Sleep,
+    /// Whether it is a whole schedule.
+    pub(super) ends: bool,
+}
+
+/// A step of a prefix.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    pub(super) task: u32,
+    pub(super) choice: u32,
+    /// What could come next before it: a body that does the same thing twice has this again.
+    pub(super) fingerprint: u64,
+}
+
+impl Prefix {
+    /// What to do at a depth within the prefix; `None` past it.
+    pub(super) fn follow(&self, record: &Record, enabled: &[u32]) -> Option<Pick> {
+        let step = self.steps.get(record.events.len())?;
+        let same = step.fingerprint == record.fingerprint() && enabled.contains(&step.task);
+        Some(match same {
+            true => Pick::Run(step.task, step.choice),
+            false => diverged(record.events.len()),
+        })
+    }
+
+    fn then(&mut self, record: &Record, (task, choice): (u32, u32)) {
+        self.steps.push(Step {
+            task,
+            choice,
+            fingerprint: record.fingerprint(),
+        });
+    }
+}
+
+/// Goes to the end of a prefix, on to where there is a choice, and tells the subtrees there.
+pub(super) struct Split {
+    pub(super) prefix: Prefix,
+    pub(super) children: Vec<Prefix>,
+}
+
+impl Split {
+    pub(super) fn new(prefix: Prefix) -> Self {
+        Split {
+            prefix,
+            children: Vec::new(),
+        }
+    }
+}
+
+impl Strategy for Split {
+    fn pick(&mut self, record: &Record, enabled: &[u32], _current: u32) -> Pick {
+        if let Some(pick) = self.prefix.follow(record, enabled) {
+            return pick;
+        }
+        self.prefix.sleep.wake(record);
+        let options = self.prefix.sleep.options(record, enabled);
+        if let [(task, choice)] = options[..] {
+            self.prefix.then(record, (task, choice));
+            return Pick::Run(task, choice);
+        }
+        for (place, &option) in options.iter().enumerate() {
+            let mut child = self.prefix.clone();
+            child.sleep.fall_asleep(record, &options, place);
+            child.then(record, option);
+            self.children.push(child);
+        }
+        Pick::GiveUp
+    }
+}
+
 /// What tasks were seen to do, and until when: by this a probe guesses who may still wake a
 /// sleeping step.
 #[derive(Debug, Default)]
