@@ -37,6 +37,10 @@ use crate::{Bodies, Class, Engine, Seed, Variant, Verdict, host, revision_of};
 /// The environment variable that holds a seed to replay, or names a file that does.
 pub const REPLAY_VARIABLE: &str = "SELVEDGE_REPLAY";
 
+/// The environment variable that names the folder for the pages of failures. One that is not
+/// absolute is below the package, where tests run.
+pub const TIMELINE_VARIABLE: &str = "SELVEDGE_TIMELINE";
+
 /// A file that is longer holds no seed of ours.
 const LONGEST_FILE: u64 = 64 << 20;
 /// Nobody interrupts a test but by ending the process, and then its child ends too.

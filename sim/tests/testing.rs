@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use example::{broken, mended};
 use selvedge_sim::platform::{Condvar, JoinHandle, Mutex, Platform};
-use selvedge_sim::testing::REPLAY_VARIABLE;
+use selvedge_sim::testing::{REPLAY_VARIABLE, TIMELINE_VARIABLE};
 use selvedge_sim::{Class, Cx, Observation, Seed};
 
 /// Leaves the process without a word.
@@ -114,28 +114,36 @@ selvedge_sim::model_tests! {
     engines = [#[ignore = "fails"] lom];
 }
 
-/// Runs these tests of this binary, replaying this seed if one is given.
-fn run(filter: &str, seed: Option<&str>) -> Output {
+/// Runs one test of this binary, with these variables where they have a value.
+fn run(filter: &str, variables: &[(&str, Option<&str>)]) -> Output {
     let program = std::env::current_exe().expect("a test knows its binary");
     let mut command = Command::new(program);
     command
         .args([filter, "--exact", "--include-ignored"])
         .env_remove(REPLAY_VARIABLE)
+        .env_remove(TIMELINE_VARIABLE)
         .env_remove("RUST_BACKTRACE");
-    if let Some(seed) = seed {
-        command.env(REPLAY_VARIABLE, seed);
+    for (name, value) in variables {
+        if let Some(value) = value {
+            command.env(name, value);
+        }
     }
     command.output().expect("the test binary starts")
 }
 
 /// What the one test says that fails.
 #[track_caller]
-fn failing(filter: &str, seed: Option<&str>) -> String {
-    let output = run(filter, seed);
+fn failing(filter: &str, variables: &[(&str, Option<&str>)]) -> String {
+    let output = run(filter, variables);
     let text = String::from_utf8(output.stdout).expect("output is UTF-8");
     assert_eq!(output.status.code(), Some(101), "{text}");
     assert!(text.contains("0 passed; 1 failed"), "{text}");
     text
+}
+
+#[track_caller]
+fn replaying(filter: &str, seed: &str) -> String {
+    failing(filter, &[(REPLAY_VARIABLE, Some(seed))])
 }
 
 #[track_caller]
@@ -175,7 +183,7 @@ fn a_failure_says_what_how_small_why_how_and_how_to_see_it_again() {
         ),
     ] {
         let name = format!("shown::{engine}");
-        let text = failing(&name, None);
+        let text = failing(&name, &[]);
         let command = format!(" cargo test -p selvedge-sim shown::{engine}\n");
         let title = format!("testing::{name}: deadlock\n");
         in_this_order(
@@ -200,7 +208,7 @@ fn a_failure_says_what_how_small_why_how_and_how_to_see_it_again() {
             Err(_) => seed_in(&text).to_owned(),
         };
         // The same failure again, and the same seed.
-        let again = failing(&name, Some(&seed));
+        let again = replaying(&name, &seed);
         let title = format!("{title}3 tasks, ");
         in_this_order(
             &again,
@@ -212,12 +220,12 @@ fn a_failure_says_what_how_small_why_how_and_how_to_see_it_again() {
 
 #[test]
 fn a_seed_is_replayed_or_told_to_be_stale_or_damaged_or_of_another_test() {
-    let text = failing("shown::explorer", None);
+    let text = failing("shown::explorer", &[]);
     let seed = seed_in(&text);
     let whole: Seed = seed.parse().expect("a seed");
 
     for other in ["panicking::explorer", "shown::loom"] {
-        let output = run(other, Some(seed));
+        let output = run(other, &[(REPLAY_VARIABLE, Some(seed))]);
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(0), "{said}");
         let line = format!(
@@ -259,7 +267,7 @@ fn a_seed_is_replayed_or_told_to_be_stale_or_damaged_or_of_another_test() {
         ),
         ("no-such-file".to_owned(), "this is no seed".to_owned()),
     ] {
-        let text = failing("shown::explorer", Some(&seed));
+        let text = replaying("shown::explorer", &seed);
         assert!(text.contains(&why), "{why}:\n{text}");
     }
 
@@ -267,7 +275,7 @@ fn a_seed_is_replayed_or_told_to_be_stale_or_damaged_or_of_another_test() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let file = dir.path().join("seed");
     fs::write(&file, format!("{seed}\n")).expect("a file is written");
-    let text = failing("shown::explorer", file.to_str());
+    let text = replaying("shown::explorer", &file.to_string_lossy());
     assert!(text.contains("violated: deadlock"), "{text}");
 
     // One that all is well with: the mended queue takes the same seed for its own.
@@ -275,8 +283,30 @@ fn a_seed_is_replayed_or_told_to_be_stale_or_damaged_or_of_another_test() {
         scenario: "testing::with_no_bug::explorer".to_owned(),
         ..whole
     };
-    let text = failing("with_no_bug::explorer", Some(&other.to_string()));
+    let text = replaying("with_no_bug::explorer", &other.to_string());
     assert!(text.contains(stale), "{text}");
+}
+
+#[test]
+fn failures_are_drawn_as_pages_where_that_is_asked_for() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let folder = dir.path().join("not").join("there");
+    let file = folder.join("testing-shown-explorer.html");
+    let text = failing("shown::explorer", &[(TIMELINE_VARIABLE, folder.to_str())]);
+    let drawn = format!("\nDrawn in {}", file.display());
+    in_this_order(
+        &text,
+        &["It needs one switch", &drawn, "\nSELVEDGE_REPLAY="],
+    );
+    let page = fs::read_to_string(&file).expect("the page is there");
+    assert!(page.contains("</html>") && page.contains("notify_one"));
+
+    // A file stands where the folder would be.
+    let text = failing("shown::explorer", &[(TIMELINE_VARIABLE, file.to_str())]);
+    in_this_order(
+        &text,
+        &["SELVEDGE_TIMELINE: cannot write ", "\nSELVEDGE_REPLAY="],
+    );
 }
 
 #[test]
@@ -321,7 +351,7 @@ fn what_proves_nothing_fails_and_says_why() {
             "there is no engine 'lom'; engines are native, explorer,",
         ),
     ] {
-        let text = failing(test, None);
+        let text = failing(test, &[]);
         assert!(text.contains(why), "{why}:\n{text}");
     }
 }

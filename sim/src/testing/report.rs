@@ -2,8 +2,9 @@
 //! made, why it fails, how it went, how to see it again.
 
 use std::fs;
+use std::path::Path;
 
-use super::{NEVER, REPLAY_VARIABLE, Test};
+use super::{NEVER, REPLAY_VARIABLE, TIMELINE_VARIABLE, Test};
 use crate::child::Children;
 use crate::reduce::{Shrinking, Smaller};
 use crate::replay::Replayed;
@@ -50,9 +51,28 @@ pub(super) fn of(
         parts.push(explain::cause(&trace));
         let table = timeline::text(&trace, &title, TextOptions::default());
         parts.push(format!("\n{}\n", table.trim_end()));
+        parts.extend(std::env::var_os(TIMELINE_VARIABLE).map(|dir| {
+            let name = test.path.replace("::", "-");
+            let path = Path::new(&dir).join(format!("{name}.html"));
+            draw(&trace, &title, &path)
+        }));
     }
     parts.extend(seed.map(|seed| command(test, &seed)));
     parts.join("\n")
+}
+
+/// Draws the page, and says where.
+fn draw(trace: &Trace, title: &str, path: &Path) -> String {
+    let page = timeline::html(trace, title, &timeline::source_line);
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let made = path.parent().map_or(Ok(()), fs::create_dir_all);
+    match made.and_then(|()| fs::write(&path, page)) {
+        Ok(()) => format!("Drawn in {}", path.display()),
+        Err(error) => format!(
+            "{TIMELINE_VARIABLE}: cannot write {}: {error}",
+            path.display()
+        ),
+    }
 }
 
 /// How to see it again.
