@@ -19,12 +19,12 @@ static NEVER: AtomicBool = AtomicBool::new(false);
 
 fn children() -> Children {
     let program = Path::new(env!("CARGO_BIN_EXE_selvedge-under-test"));
-    Children::by(Launcher::command(program)).unwrap()
+    Children::by(Launcher::command(program)).expect("the bed works")
 }
 
 fn run(children: &Children, of: &Request, task: Task) -> Outcome {
     let request = Request { task, ..of.clone() };
-    children.run(&request, &NEVER, |_| ()).unwrap()
+    children.run(&request, &NEVER, |_| ()).expect("the bed works")
 }
 
 /// The failure of every twin that an engine must find, run again, with its seed.
@@ -47,10 +47,10 @@ fn failures(engine: Engine) -> Vec<(Seed, Outcome)> {
             workers: 1,
             limit: Duration::from_secs(60),
         };
-        let found = children.run(&search, &NEVER, |_| ()).unwrap();
+        let found = children.run(&search, &NEVER, |_| ()).expect("the bed works");
         let seed = (children
             .seed_of(&search, &found, &scenario.revision(), &NEVER)
-            .unwrap())
+            .expect("the bed works"))
         .unwrap_or_else(|| panic!("{} under {engine}: {found:?}", scenario.id));
         let log = seed.log.clone();
         let again = run(&children, &search, Task::Replay { log });
@@ -126,7 +126,7 @@ fn traces_are_true(engine: Engine) {
         assert_eq!(failure.signature, seed.signature, "{name}");
         match failure.kind {
             FailureKind::Property => {
-                let last = trace.events.last().unwrap();
+                let last = trace.events.last().expect("the bed works");
                 assert_eq!(last.operation, Operation::Fail, "{name}: {last:?}");
                 assert!(!failure.location.is_empty(), "{name}");
             }
@@ -163,11 +163,11 @@ fn traces_are_true_under_loom() {
 fn every_twin_shrinks_to_three_preemptions_at_most() {
     let children = children();
     for engine in ["explorer", "shuttle", "loom"] {
-        for (seed, _) in failures(engine.parse().unwrap()) {
+        for (seed, _) in failures(engine.parse().expect("an engine")) {
             let name = format!("{} under {engine}", seed.scenario);
             let shrinking = children
                 .shrink(&seed, Duration::from_secs(10), &NEVER)
-                .unwrap();
+                .expect("the bed works");
             let selvedge_sim::reduce::Shrinking::Done(smaller) = shrinking else {
                 panic!("{name}: {shrinking:?}");
             };
