@@ -24,7 +24,9 @@ fn children() -> Children {
 
 fn run(children: &Children, of: &Request, task: Task) -> Outcome {
     let request = Request { task, ..of.clone() };
-    children.run(&request, &NEVER, |_| ()).expect("the bed works")
+    children
+        .run(&request, &NEVER, |_| ())
+        .expect("the bed works")
 }
 
 /// The failure of every twin that an engine must find, run again, with its seed.
@@ -47,7 +49,9 @@ fn failures(engine: Engine) -> Vec<(Seed, Outcome)> {
             workers: 1,
             limit: Duration::from_secs(60),
         };
-        let found = children.run(&search, &NEVER, |_| ()).expect("the bed works");
+        let found = children
+            .run(&search, &NEVER, |_| ())
+            .expect("the bed works");
         let seed = (children
             .seed_of(&search, &found, &scenario.revision(), &NEVER)
             .expect("the bed works"))

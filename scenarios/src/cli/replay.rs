@@ -47,6 +47,10 @@ pub(super) fn replay(args: &ReplayArgs) -> Result<Exit, Stop> {
 }
 
 /// What a replay came to, where the seed still fits.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it is looked at once and thrown away"
+)]
 pub(super) enum Again {
     /// The same failure, with the same trace.
     Violated {

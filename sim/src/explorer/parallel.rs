@@ -226,7 +226,7 @@ enum PartEnd {
 }
 
 enum Said {
-    Part(Part),
+    Part(Box<Part>),
     /// A worker will say no more.
     Gone,
 }
@@ -261,7 +261,7 @@ where
     while left > 0 || parts.is_empty() {
         match heard.recv() {
             Ok(Said::Part(part)) => {
-                parts.insert(part.index, part);
+                parts.insert(part.index, *part);
             }
             Ok(Said::Gone) => left -= 1,
             Err(_) => break,
@@ -307,7 +307,7 @@ where
             if !matches!(part.end, PartEnd::Complete | PartEnd::Cut) {
                 shared.stop_at(index);
             }
-            let _ = said.send(Said::Part(part));
+            let _ = said.send(Said::Part(Box::new(part)));
         }
     }
     panics::hand_over_to(None);
@@ -335,7 +335,7 @@ fn hand_panics_over<F>(
                 Err(what) => SearchEnd::NotDeterministic(what),
             });
             shared.stop_at(part.index);
-            let _ = said.send(Said::Part(part));
+            let _ = said.send(Said::Part(Box::new(part)));
         }
         let _ = said.send(Said::Gone);
     };
