@@ -130,7 +130,7 @@ impl Children {
         interrupted: &AtomicBool,
     ) -> io::Result<Shrinking> {
         match (&seed.log, seed.engine) {
-            (DecisionLog::Schedule(_), _) => self.shrink_schedule(seed, limit, interrupted),
+            (DecisionLog::Schedule(_), _) => self.examine(seed, true, limit, interrupted),
             (DecisionLog::Checkpoint(path), Engine::Loom { .. }) => {
                 self.shrink_checkpoint(seed, path, limit, interrupted)
             }
@@ -143,15 +143,36 @@ impl Children {
         }
     }
 
-    fn shrink_schedule(
+    /// Which of the seed's switches its failure needs: empty where the engine cannot tell.
+    ///
+    /// # Errors
+    /// As [`Children::run`].
+    pub fn switches_of(
         &self,
         seed: &Seed,
+        limit: Duration,
+        interrupted: &AtomicBool,
+    ) -> io::Result<Vec<Flip>> {
+        if !matches!(seed.log, DecisionLog::Schedule(_)) {
+            return Ok(Vec::new());
+        }
+        Ok(match self.examine(seed, false, limit, interrupted)? {
+            Shrinking::Done(examined) => examined.switches,
+            _ => Vec::new(),
+        })
+    }
+
+    fn examine(
+        &self,
+        seed: &Seed,
+        smaller: bool,
         limit: Duration,
         interrupted: &AtomicBool,
     ) -> io::Result<Shrinking> {
         let task = Task::Shrink {
             log: seed.log.clone(),
             signature: seed.signature.clone(),
+            smaller,
         };
         let outcome = self.run(&request_of(seed, task, limit), interrupted, |_| ())?;
         Ok(match outcome.end {

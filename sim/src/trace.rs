@@ -303,6 +303,14 @@ impl Trace {
         format!("{letter}{number}")
     }
 
+    /// Writes down which switches the failure needs.
+    pub fn mark(&mut self, tried: &[crate::Flip]) {
+        for switch in &mut self.switches {
+            let flip = tried.iter().find(|flip| flip.step == switch.step);
+            switch.critical = flip.and_then(|flip| flip.critical);
+        }
+    }
+
     /// Tells this execution apart from others: equal for equal executions on any machine. It
     /// covers who did what to what in which order and what atomics held, not lines of source.
     #[must_use]

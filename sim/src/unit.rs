@@ -98,12 +98,15 @@ pub enum Task {
         /// The log.
         log: DecisionLog,
     },
-    /// Make the schedule of this log smaller, as far as it still fails in the same way.
+    /// Make the schedule of this log smaller, as far as it still fails in the same way, and try
+    /// what happens without each of its switches.
     Shrink {
         /// The log.
         log: DecisionLog,
         /// How it fails.
         signature: String,
+        /// Whether to make it smaller; else only its switches are tried.
+        smaller: bool,
     },
 }
 

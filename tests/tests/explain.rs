@@ -134,6 +134,7 @@ fn a_replay_is_drawn_in_three_forms() {
         text.contains("lock M1") && text.contains("violated: deadlock"),
         "{text}"
     );
+    assert!(text.contains("CRITICAL SWITCH"), "{text}");
     let (_, drawing) = text.split_once("\n\n").expect("a drawing");
     assert!(
         drawing.lines().all(|line| line.chars().count() <= 100),

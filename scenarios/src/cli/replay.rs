@@ -10,6 +10,8 @@ use super::check::{INTERRUPTED, NATIVE_ROUNDS, on_ctrl_c, own_children};
 use super::{Exit, ReplayArgs, Stop, drawing, given, say};
 
 const LIMIT: Duration = Duration::from_secs(120);
+/// How long a drawing may wait to be told which switches are critical.
+const SWITCHES_LIMIT: Duration = Duration::from_secs(5);
 
 pub(super) fn replay(args: &ReplayArgs) -> Result<Exit, Stop> {
     let (seed, _) = given::seed(&args.seed)?;
@@ -38,9 +40,12 @@ pub(super) fn replay(args: &ReplayArgs) -> Result<Exit, Stop> {
         say(&reproduced(&failure, executions))?;
     }
     if let Some(target) = &mut target {
-        let trace = trace.ok_or_else(|| {
+        let mut trace = trace.ok_or_else(|| {
             Stop::usage("what happens on real threads cannot be taken down; find the failure under another engine to see it drawn")
         })?;
+        let tried = (own_children()?.switches_of(&seed, SWITCHES_LIMIT, &INTERRUPTED))
+            .map_err(|error| Stop::harness("cannot try the switches", error))?;
+        trace.mark(&tried);
         target.draw(&trace, &given::headline(&seed))?;
     }
     Ok(failure.kind.into())

@@ -100,11 +100,6 @@ fn verdict(unit: Option<&UnitReport>) -> Cell {
         (Verdict::Violated { failure, .. }, _) => {
             let seed = (unit.seed.as_deref()).map_or("no seed".to_owned(), short_name);
             let signature = &failure.signature;
-            let seed = match unit.shrunk.map(|shrunk| shrunk.after.preemptions) {
-                None => seed,
-                Some(1) => format!("{seed}, 1 preemption"),
-                Some(n) => format!("{seed}, {n} preemptions"),
-            };
             match unit.variant {
                 Variant::AsReported => format!("found after {executions}: {signature} [{seed}]"),
                 Variant::Shipped => format!("VIOLATED after {executions}: {signature} [{seed}]"),
@@ -144,7 +139,24 @@ fn surprises(report: &RunReport) -> String {
         } = unit;
         text += &format!("✗ {} {variant} {engine}: {surprise}\n", scenario.id);
         if let Some(failure) = unit.verdict.failure() {
-            text += &format!("    {}\n    at {}\n", failure.detail, failure.location);
+            text += &format!("    {}\n", failure.detail);
+            if !failure.location.is_empty() {
+                text += &format!("    at {}\n", failure.location);
+            }
+        }
+        if let Some(shrunk) = &unit.shrunk {
+            let (before, after) = (shrunk.before, shrunk.after);
+            text += &format!(
+                "    made smaller: {} preemptions instead of {}, {} switches instead of {}{}\n",
+                after.preemptions,
+                before.preemptions,
+                after.switches,
+                before.switches,
+                match shrunk.least {
+                    true => "; with fewer preemptions it does not fail so",
+                    false => "",
+                }
+            );
         }
         if let Some(seed) = &unit.seed {
             text += &format!("    {}\n", replay_command(seed));

@@ -46,6 +46,7 @@ pub(crate) fn execute(
         Task::Shrink {
             log: DecisionLog::Schedule(wanted),
             signature,
+            smaller,
         } => {
             let inner = Arc::clone(host);
             let body = move || {
@@ -53,7 +54,8 @@ pub(crate) fn execute(
                 body(&Cx::new(SEED, 0, 1))
             };
             let limit = host.time_for_work();
-            let Some(shrunk) = explorer.shrink(wanted, signature, limit, body.clone()) else {
+            let Some(shrunk) = explorer.examine(wanted, signature, limit, *smaller, body.clone())
+            else {
                 return End::no_longer_fails();
             };
             let trace = explorer.trace(&shrunk.schedule, body).1.hash();

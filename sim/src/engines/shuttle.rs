@@ -81,7 +81,8 @@ pub(crate) fn execute(host: &Arc<Host>, spec: &UnitSpec, strategy: Strategy, bod
         Task::Shrink {
             log: DecisionLog::Schedule(wanted),
             signature,
-        } => match shrink(host, body, wanted, signature, &log) {
+            smaller,
+        } => match shrink(host, body, wanted, signature, *smaller, &log) {
             Some(shrunk) => {
                 let trace = traced(body, &shrunk.schedule, &log);
                 End::Shrunk { shrunk, trace }
@@ -97,13 +98,14 @@ pub(crate) fn execute(host: &Arc<Host>, spec: &UnitSpec, strategy: Strategy, bod
     }
 }
 
-/// Makes the schedule smaller. Each attempt is a run of shuttle's of its own, whose panic is
+/// Makes the schedule smaller, if that is wanted, and tries its switches. Each attempt is a run of shuttle's of its own, whose panic is
 /// caught.
 fn shrink(
     host: &Arc<Host>,
     body: BodyFn,
     wanted: &Schedule,
     signature: &str,
+    smaller: bool,
     log: &Arc<Mutex<Log>>,
 ) -> Option<Shrunk> {
     let deadline = Instant::now() + host.time_for_work();
@@ -122,8 +124,8 @@ fn shrink(
     };
     panics::quietly(|| {
         let mut shrinker = Shrinker::new(&mut attempt, wanted, signature, deadline)?;
-        let least = shrinker
-            .shrink_to_least(|fewer| fewest(host, body, wanted, signature, fewer, deadline, log));
+        let search = |fewer| fewest(host, body, wanted, signature, fewer, deadline, log);
+        let least = smaller && shrinker.shrink_to_least(search);
         Some(shrinker.result(least))
     })
 }

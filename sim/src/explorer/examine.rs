@@ -55,6 +55,18 @@ impl Explorer {
         limit: Duration,
         body: impl Fn() -> Observation + 'static,
     ) -> Option<Shrunk> {
+        self.examine(schedule, signature, limit, true, body)
+    }
+
+    /// The same; where it need not be `smaller`, only its switches are tried.
+    pub(crate) fn examine(
+        &self,
+        schedule: &Schedule,
+        signature: &str,
+        limit: Duration,
+        smaller: bool,
+        body: impl Fn() -> Observation + 'static,
+    ) -> Option<Shrunk> {
         if !schedule.is_well_formed() {
             return None;
         }
@@ -64,8 +76,8 @@ impl Explorer {
             let session = RefCell::new(session);
             let mut run = |wanted: &Schedule| session.borrow_mut().attempt(wanted);
             let mut shrinker = Shrinker::new(&mut run, schedule, signature, deadline)?;
-            let least = shrinker
-                .shrink_to_least(|fewer| session.borrow_mut().fewest(fewer, signature, deadline));
+            let mut search = |fewer| session.borrow_mut().fewest(fewer, signature, deadline);
+            let least = smaller && shrinker.shrink_to_least(&mut search);
             Some(shrinker.result(least))
         })
     }
