@@ -8,6 +8,7 @@ pub mod table;
 
 use std::time::Duration;
 
+use selvedge_sim::explorer::Escalation;
 use selvedge_sim::{Class, Engine, Size, Variant, Verdict};
 
 use crate::Scenario;
@@ -51,6 +52,8 @@ pub struct UnitReport {
     pub seed: Option<String>,
     /// What became of its size, where it was made smaller.
     pub shrunk: Option<ShrunkSizes>,
+    /// The bounded searches that took the place of the explorer's full one, if they did.
+    pub escalation: Option<Escalation>,
     /// Wall-clock time.
     pub took: Duration,
 }
@@ -77,6 +80,7 @@ impl UnitReport {
             more_observations: false,
             seed: None,
             shrunk: None,
+            escalation: None,
             took: Duration::ZERO,
         }
     }
@@ -97,6 +101,17 @@ impl UnitReport {
             },
             started: true,
             ..UnitReport::not_started(scenario, variant, engine, &what)
+        }
+    }
+
+    /// Whether more time could have shown more: the search did not end, or only within a bound
+    /// that time set.
+    #[must_use]
+    pub fn was_cut(&self) -> bool {
+        match self.verdict.class() {
+            Class::BudgetEnded => true,
+            Class::Bounded => self.escalation.is_some(),
+            _ => false,
         }
     }
 

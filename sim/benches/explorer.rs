@@ -18,7 +18,7 @@ use selvedge_sim::explorer::{Explorer, SearchEnd};
 use selvedge_sim::{Bodies, Cx, Observation, bodies};
 
 /// The bodies, each with a letter to ask for it by.
-fn rows() -> [(&'static str, &'static str, Bodies); 5] {
+fn rows() -> [(&'static str, &'static str, Bodies); 6] {
     [
         (
             "a",
@@ -37,6 +37,11 @@ fn rows() -> [(&'static str, &'static str, Bodies); 5] {
         ),
         ("d", "load and CAS loop, 3 threads", bodies!(cas_loops)),
         ("e", "lock order of ABBA mended, 3 threads", bodies!(abba_3)),
+        (
+            "f",
+            "pool of 3, 3 threads x 2 operations",
+            bodies!(pool_3_twice),
+        ),
     ]
 }
 
@@ -76,6 +81,10 @@ fn pool_4<P: Platform>(_: &Cx) -> Observation {
 
 fn pool_2_twice<P: Platform>(_: &Cx) -> Observation {
     pool::<P>(2, 2)
+}
+
+fn pool_3_twice<P: Platform>(_: &Cx) -> Observation {
+    pool::<P>(3, 2)
 }
 
 fn cas_loops<P: Platform>(_: &Cx) -> Observation {
@@ -144,7 +153,12 @@ fn main() {
     let wanted: Vec<&String> = args.iter().filter(is_row).collect();
     for (row, title, _) in rows() {
         if wanted.is_empty() || wanted.iter().any(|name| *name == row) {
-            for engine in ["explorer", "loom", "shuttle-dfs"] {
+            // The largest is there to be divided.
+            let engines: &[&str] = match row {
+                "f" => &["explorer", "explorer, 2 workers"],
+                _ => &["explorer", "loom", "shuttle-dfs"],
+            };
+            for engine in engines {
                 measure(row, title, engine, limit);
             }
         }
@@ -157,7 +171,7 @@ fn measure(row: &str, title: &str, engine: &str, limit: Duration) {
     let mut child = Command::new(program)
         .args(["--one", row, engine])
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::inherit())
         .spawn()
         .expect("INVARIANT: what runs can be run again");
     let output = child.stdout.take().expect("INVARIANT: it was asked for");
@@ -193,12 +207,21 @@ fn run_one(row: &str, engine: &str) {
     let counted = Arc::clone(&tally);
     let count = move |body: fn(&Cx) -> Observation| counted.add(&body(&Cx::new(0, 0, 1)));
     match engine {
-        "explorer" => {
-            let search = Explorer::default().run(move || {
+        "explorer" | "explorer, 2 workers" => {
+            let explorer = Explorer {
+                workers: 1 + usize::from(engine != "explorer"),
+                ..Explorer::default()
+            };
+            let search = explorer.run(move || {
                 count(bodies.explorer);
                 Observation::none()
             });
-            assert!(search.end == SearchEnd::Complete && search.abandoned == 0);
+            assert!(search.end == SearchEnd::Complete);
+            assert!(search.abandoned == 0 || explorer.workers > 1);
+            eprintln!(
+                "{} complete + {} abandoned",
+                search.executions, search.abandoned
+            );
         }
         "loom" => {
             let mut builder = loom::model::Builder::new();
@@ -230,7 +253,7 @@ impl Tally {
             outcomes.insert(observation.as_str().to_owned());
         }
         drop(outcomes);
-        // ORDERING: Relaxed, here and below. A counter of one thread.
+        // ORDERING: Relaxed, here and below. A counter that is only displayed.
         if (self.executions.fetch_add(1, StdOrdering::Relaxed) + 1).is_multiple_of(1_000) {
             self.tell(false);
         }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::explorer::Escalation;
 use crate::trace::Trace;
 use crate::unit::{End, Record, Task, UnitSpec, Variant};
 use crate::{Engine, Verdict};
@@ -60,6 +61,8 @@ pub struct Outcome {
     pub trace: Option<Trace>,
     /// Whether there were more than the bound: then they are no set to compare.
     pub more_observations: bool,
+    /// The bounded searches that took the place of the explorer's full one, if they did.
+    pub escalation: Option<Escalation>,
 }
 
 impl Outcome {
@@ -87,7 +90,22 @@ impl Outcome {
                 what: "it was asked to search, and estimated".to_owned(),
                 executions,
             },
-            Some(End::Cut) | None => Verdict::BudgetEnded { executions },
+            Some(End::Cut) | None => self.verdict_when_cut(),
+        }
+    }
+
+    fn verdict_when_cut(&self) -> Verdict {
+        let executions = self.executions;
+        let escalation = self.escalation.as_ref();
+        match escalation.and_then(|e| Some((e.full, e.completed()?))) {
+            Some((full, bound)) => Verdict::Bounded {
+                bound: format!(
+                    "at most {bound} preemptions, SC; the full search was cut after {full} \
+                     executions"
+                ),
+                executions,
+            },
+            None => Verdict::BudgetEnded { executions },
         }
     }
 }
@@ -274,6 +292,7 @@ fn read(records: &Path) -> Outcome {
         observations: Vec::new(),
         trace: None,
         more_observations: false,
+        escalation: None,
     };
     let text = fs::read_to_string(records).unwrap_or_default();
     for line in text.lines() {
@@ -286,6 +305,7 @@ fn read(records: &Path) -> Outcome {
                 observations,
                 trace,
                 more_observations,
+                escalation,
             }) => {
                 outcome = Outcome {
                     end: Some(end),
@@ -294,6 +314,7 @@ fn read(records: &Path) -> Outcome {
                     observations,
                     trace: trace.map(|trace| *trace),
                     more_observations,
+                    escalation,
                 };
             }
             Ok(Record::Started { .. }) | Err(_) => {}

@@ -19,6 +19,7 @@
 
 pub(crate) mod access;
 mod clock;
+mod escalate;
 mod estimate;
 mod examine;
 mod fibers;
@@ -37,6 +38,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+pub use self::escalate::{Bound, Escalation};
 pub use self::estimate::Estimate;
 use self::fibers::Fibers;
 use self::guide::Guide;

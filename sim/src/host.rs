@@ -17,6 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::body::{self, Observation, Violation};
+use crate::explorer::Escalation;
 use crate::trace::{self, Trace};
 use crate::unit::{End, Record, UnitSpec};
 use crate::{Bodies, DecisionLog, Failure, FailureKind, engines, lock, panics};
@@ -39,6 +40,7 @@ pub(crate) struct Host {
     executions: AtomicU64,
     observations: Mutex<Observations>,
     log: Mutex<Option<LogSource>>,
+    escalation: Mutex<Option<Escalation>>,
 }
 
 /// Tells the decision log of the execution that just failed.
@@ -100,6 +102,11 @@ impl Host {
     pub(crate) fn set_executions(&self, executions: u64) {
         // ORDERING: Relaxed, as above.
         self.executions.store(executions, Ordering::Relaxed);
+    }
+
+    /// Bounded searches took the place of the full one.
+    pub(crate) fn set_escalation(&self, escalation: Escalation) {
+        *lock(&self.escalation) = Some(escalation);
     }
 
     fn violated(&self, failure: Failure) -> End {
@@ -165,6 +172,7 @@ pub fn run(spec: &UnitSpec, bodies: &Bodies) -> io::Result<()> {
         executions: AtomicU64::new(0),
         observations: Mutex::default(),
         log: Mutex::default(),
+        escalation: Mutex::default(),
     });
     catch_panics(Arc::clone(&host));
     start_engine(Arc::clone(&host), spec.clone(), *bodies)?;
@@ -212,6 +220,7 @@ pub fn run(spec: &UnitSpec, bodies: &Bodies) -> io::Result<()> {
         reached: body::reached(),
         observations: seen.kept.into_iter().collect(),
         more_observations: seen.more,
+        escalation: lock(&host.escalation).clone(),
     })
 }
 

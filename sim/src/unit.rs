@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::explorer::Estimate;
+use crate::explorer::{Escalation, Estimate};
 use crate::trace::Trace;
 use crate::{DecisionLog, Engine, Failure, Shrunk};
 
@@ -138,6 +138,9 @@ pub enum Record {
         trace: Option<Box<Trace>>,
         /// Whether there were more than the bound.
         more_observations: bool,
+        /// The bounded searches that took the place of the explorer's full one, if they did.
+        #[serde(default)]
+        escalation: Option<Escalation>,
     },
 }
 

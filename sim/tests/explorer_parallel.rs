@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering as StdOrdering};
 use std::time::Duration;
 
-use programs::{Program, generate, run};
+use programs::{Program, generate, interpreter, run};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use selvedge_core::platform::{Atomic, AtomicInt, JoinHandle, Mutex, Ordering, Platform, Shared};
@@ -63,6 +63,10 @@ fn validate(numbers: std::ops::Range<u64>) {
         let name = format!("{number}: {program:?}");
         let (alone, together) = same(&name, &explorer, move || run(&body));
         assert_eq!(alone.abandoned, 0, "{name}");
+        // Where the truth is small enough to be known, it is that.
+        if let Some(truth) = interpreter::explore(&program, 4_000) {
+            assert_eq!(together.executions, truth.traces.len() as u64, "{name}");
+        }
         complete += together.executions;
         abandoned += together.abandoned;
         programs += 1;

@@ -171,7 +171,7 @@ fn run_all(
                             .unwrap_or_else(|error| {
                                 UnitReport::failed(unit.scenario, unit.variant, unit.engine, &error)
                             });
-                        let cut = report.verdict.class() == Class::BudgetEnded;
+                        let cut = report.was_cut();
                         let again =
                             cut && unit.tries < MOST_TRIES && started.elapsed() < args.budget;
                         if again && !interrupted() {
@@ -262,6 +262,7 @@ fn run_one(
         reached: outcome.reached,
         observations: outcome.observations,
         more_observations: outcome.more_observations,
+        escalation: outcome.escalation,
         seed: seed.map(|seed| seed.to_string()),
         shrunk,
         took: started.elapsed(),
@@ -304,8 +305,7 @@ fn exit_code(units: &[UnitReport], cross: &[Comparison]) -> Exit {
         return Exit::Interrupted;
     }
     let surprises = || units.iter().filter(|unit| unit.surprise.is_some());
-    let short =
-        |unit: &UnitReport| unit.below_required || unit.verdict.class() == Class::BudgetEnded;
+    let short = |unit: &UnitReport| unit.below_required || unit.was_cut();
     // What is left of a shipped body's surprises is that it proved nothing.
     let broken = |unit: &UnitReport| {
         unit.verdict.class() == Class::EngineError || unit.variant == Variant::Shipped

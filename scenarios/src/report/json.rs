@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 
+use selvedge_sim::explorer::Escalation;
 use serde::Serialize;
 
 use super::cross::{Comparison, Finding};
@@ -35,6 +36,8 @@ struct Unit<'a> {
     seed: Option<&'a str>,
     /// Its size before and after it was made smaller.
     shrunk: Option<ShrunkSizes>,
+    /// The bounded searches that took the place of the explorer's full one, if they did.
+    escalation: Option<&'a Escalation>,
     reached: &'a [String],
     observations: &'a [String],
     /// False where there were more than are kept.
@@ -59,6 +62,7 @@ impl<'a> From<&'a UnitReport> for Unit<'a> {
             detail: failure.map(|failure| failure.detail.as_str()),
             seed: unit.seed.as_deref(),
             shrunk: unit.shrunk,
+            escalation: unit.escalation.as_ref(),
             reached: &unit.reached,
             observations: &unit.observations,
             observations_complete: !unit.more_observations,

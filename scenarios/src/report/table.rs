@@ -54,6 +54,7 @@ pub fn render(report: &RunReport) -> String {
     }
     let mut text = format!("{table}\n");
     for part in [
+        bounds(report),
         surprises(report),
         cross_check(&report.cross),
         seeds(report),
@@ -123,6 +124,43 @@ fn verdict(unit: Option<&UnitReport>) -> Cell {
         None => coloured(text, Color::Green),
         Some(_) => coloured(format!("✗ {text}"), Color::Red),
     }
+}
+
+/// What was searched instead of what did not fit, a bound a row.
+fn bounds(report: &RunReport) -> String {
+    let mut text = String::new();
+    for unit in &report.units {
+        let Some(escalation) = &unit.escalation else {
+            continue;
+        };
+        text += &format!(
+            "{} {} {}: the full search was cut after {} executions. Instead:\n",
+            unit.scenario.id, unit.variant, unit.engine, escalation.full
+        );
+        let mut table = new(&[
+            "preemptions",
+            "executions",
+            "time",
+            "new outcomes",
+            "growth",
+            "all of them",
+        ]);
+        for bound in &escalation.bounds {
+            table.add_row([
+                format!("at most {}", bound.preemptions),
+                bound.executions.to_string(),
+                format!("{:.1} s", bound.seconds),
+                bound.new_outcomes.to_string(),
+                (bound.growth).map_or_else(String::new, |growth| format!("x {growth:.1}")),
+                match bound.completed {
+                    true => "yes".to_owned(),
+                    false => "no".to_owned(),
+                },
+            ]);
+        }
+        text += &format!("{table}\n");
+    }
+    text
 }
 
 fn surprises(report: &RunReport) -> String {

@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use crate::explorer::{Explorer, SearchEnd, Watch};
+use crate::explorer::{Escalation, Explorer, SearchEnd, Watch};
 use crate::host::Host;
 use crate::unit::{End, Task, UnitSpec};
 use crate::{BodyFn, Cx, DecisionLog, Observation, Schedule, lock};
@@ -89,19 +89,34 @@ fn search(host: &Arc<Host>, explorer: &Explorer, spec: &UnitSpec, body: BodyFn) 
     let watch = Watch::by_host(move |outcome| told.observe(&Observation::of(outcome)));
     let watched = watch.clone();
     host.tell_log_by(move || watched.schedule().map(DecisionLog::Schedule));
+    let may_escalate = explorer.preemptions.is_none();
     let explorer = Explorer {
         workers: spec.workers,
-        max_time: host.time_for_work(),
+        max_time: match may_escalate {
+            true => host.time_for_work() / 2,
+            false => host.time_for_work(),
+        },
         ..explorer.clone()
     };
     let inner = Arc::clone(host);
-    let search = explorer.run_watched(&watch, move || {
+    let body = move || {
         inner.tick();
         body(&Cx::new(SEED, 0, 1))
-    });
+    };
+    let search = explorer.run_watched(&watch, body.clone());
     // Of several threads, some did more than counts in the end.
-    host.set_executions(search.executions + search.abandoned);
-    search.end
+    let executions = search.executions + search.abandoned;
+    host.set_executions(executions);
+    if search.end != SearchEnd::BudgetEnded || !may_escalate {
+        return search.end;
+    }
+    let mut escalation = Escalation {
+        full: executions,
+        bounds: Vec::new(),
+    };
+    let end = explorer.escalate_watched(&watch, host.time_for_work(), &mut escalation, body);
+    host.set_escalation(escalation);
+    end
 }
 
 fn replay(
