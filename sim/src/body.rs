@@ -12,9 +12,29 @@ use crate::lock;
 use crate::trace::{self, Operation};
 
 /// One test body on one platform: run once an execution, from scratch.
+///
+/// ```
+/// use selvedge_sim::{BodyFn, Cx, Observation, Std, platform::Platform};
+///
+/// fn idle<P: Platform>(_: &Cx) -> Observation {
+///     Observation::none()
+/// }
+/// let on_real_threads: BodyFn = idle::<Std>;
+/// assert_eq!(on_real_threads(&Cx::new(1, 1, 1)), Observation::none());
+/// ```
 pub type BodyFn = fn(&Cx) -> Observation;
 
 /// A body on every platform the engines need. Make one with [`bodies!`](crate::bodies).
+///
+/// ```
+/// use selvedge_sim::{Bodies, Cx, Observation, bodies, platform::Platform};
+///
+/// fn name<P: Platform>(_: &Cx) -> Observation {
+///     Observation::of(P::NAME)
+/// }
+/// const NAME: Bodies = bodies!(name);
+/// assert_eq!((NAME.explorer)(&Cx::new(1, 1, 1)).as_str(), "explorer");
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Bodies {
     /// On real threads.
@@ -63,6 +83,17 @@ macro_rules! bodies {
 }
 
 /// What an execution is told: its number, its chance, and how much of the work to do.
+///
+/// ```
+/// use selvedge_sim::Cx;
+/// use rand_chacha::rand_core::Rng;
+///
+/// let cx = Cx::new(7, 1, 200);
+/// assert_eq!(cx.rounds(), 200);
+/// // The same concern draws the same, another draws something else.
+/// assert_eq!(cx.rng(0).next_u64(), cx.rng(0).next_u64());
+/// assert_ne!(cx.rng(0).next_u64(), cx.rng(1).next_u64());
+/// ```
 #[derive(Clone, Debug)]
 pub struct Cx {
     seed: u64,
@@ -101,6 +132,13 @@ impl Cx {
 
 /// What one execution came to, as far as it may differ between schedules: the set of all of
 /// them is what two engines are compared by.
+///
+/// ```
+/// use selvedge_sim::Observation;
+///
+/// assert_eq!(Observation::of("a b").as_str(), "a b");
+/// assert_eq!(Observation::none(), Observation::of(""));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Observation(String);
 
@@ -125,6 +163,14 @@ impl Observation {
 }
 
 /// The panic payload by which a body says that a property does not hold.
+///
+/// ```
+/// use selvedge_sim::{Violation, violation};
+///
+/// let caught = std::panic::catch_unwind(|| violation!("lost", "{} of {}", 1, 2)).unwrap_err();
+/// let violation: &Violation = caught.downcast_ref().expect("it is the payload");
+/// assert_eq!((&*violation.signature, &*violation.detail), ("lost", "1 of 2"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     /// Short and stable: equal for equal bugs, whatever the schedule.
@@ -134,6 +180,11 @@ pub struct Violation {
 }
 
 /// Ends the execution: a property does not hold. Use [`violation!`](crate::violation).
+///
+/// ```
+/// let caught = std::panic::catch_unwind(|| selvedge_sim::violate("lost", String::new()));
+/// assert!(caught.is_err());
+/// ```
 #[track_caller]
 pub fn violate(signature: &str, detail: String) -> ! {
     std::panic::panic_any(Violation {
@@ -145,6 +196,14 @@ pub fn violate(signature: &str, detail: String) -> ! {
 /// Says that a property does not hold: `violation!("signature", "what was found: {x}")`.
 ///
 /// The signature names the bug and is the same whatever the schedule; the detail is free.
+///
+/// ```
+/// use selvedge_sim::{Observation, explorer::{Explorer, SearchEnd}, violation};
+///
+/// let search = Explorer::default().run(|| -> Observation { violation!("odd", "{} is odd", 3) });
+/// let SearchEnd::Violated { failure, .. } = search.end else { panic!() };
+/// assert_eq!((&*failure.signature, &*failure.detail), ("odd", "3 is odd"));
+/// ```
 #[macro_export]
 macro_rules! violation {
     ($signature:expr, $($detail:tt)+) => {
@@ -156,6 +215,13 @@ static REACHED: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
 
 /// Notes that the run came by here. A scenario names the probes it must reach; a run that
 /// never did proves nothing, and fails.
+///
+/// ```
+/// # let queue: Vec<u32> = Vec::new();
+/// if queue.is_empty() {
+///     selvedge_sim::reach("found-it-empty");
+/// }
+/// ```
 #[track_caller]
 pub fn reach(probe: &'static str) {
     trace::note(Operation::Note, probe, Location::caller().into());

@@ -1,5 +1,41 @@
 //! The parent's side of a unit: starts a child, watches it, and makes a verdict of whatever
 //! became of it. Aborts, kills and time-outs of the child are records like any other.
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use std::sync::atomic::AtomicBool;
+//! use std::time::Duration;
+//! use selvedge_sim::child::{self, Children, Launcher, Request, UNIT_COMMAND};
+//! use selvedge_sim::platform::Platform;
+//! use selvedge_sim::unit::Task;
+//! use selvedge_sim::{Cx, Engine, Observation, Variant, bodies, host};
+//!
+//! fn idle<P: Platform>(_: &Cx) -> Observation {
+//!     Observation::none()
+//! }
+//!
+//! fn main() -> std::io::Result<()> {
+//!     let arguments: Vec<String> = std::env::args().collect();
+//!     if let [_, word, file] = &arguments[..] && word == UNIT_COMMAND {
+//!         let spec = child::serve(Path::new(file))?;
+//!         child::end_with_parent();
+//!         return host::run(&spec, &bodies!(idle));
+//!     }
+//!     let children = Children::by(Launcher::command(&std::env::current_exe()?))?;
+//!     let request = Request {
+//!         scenario: "idle".to_owned(),
+//!         variant: Variant::Shipped,
+//!         engine: Engine::Loom { preemptions: None },
+//!         task: Task::Search { seed: 1, executions: 1_000 },
+//!         rounds: 1,
+//!         workers: 1,
+//!         limit: Duration::from_secs(10),
+//!     };
+//!     let outcome = children.run(&request, &AtomicBool::new(false), |_| ())?;
+//!     println!("{}", outcome.verdict(request.engine).class());
+//!     Ok(())
+//! }
+//! ```
 
 use std::fs::{self, File};
 use std::io;
@@ -16,10 +52,22 @@ use crate::{Engine, Verdict};
 
 /// The word after which the program's command line names a unit's spec file. A program that
 /// [`Launcher::command`] starts must answer to it by calling [`serve`].
+///
+/// ```
+/// use selvedge_sim::child::UNIT_COMMAND;
+///
+/// let is_child = std::env::args().nth(1).is_some_and(|word| word == UNIT_COMMAND);
+/// assert!(!is_child);
+/// ```
 pub const UNIT_COMMAND: &str = "unit";
 
 /// The environment variable that names a unit's spec file to a test of the program. A test that
 /// [`Launcher::test`] starts must answer to it by calling [`serve`].
+///
+/// ```
+/// let is_child = std::env::var_os(selvedge_sim::child::UNIT_VARIABLE).is_some();
+/// assert!(!is_child);
+/// ```
 pub const UNIT_VARIABLE: &str = "SELVEDGE_UNIT";
 
 /// A child ends itself at its limit, or when it finds an execution stuck; one that has not by
@@ -28,6 +76,24 @@ const GRACE: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(4);
 
 /// What to run in a child.
+///
+/// ```
+/// use std::time::Duration;
+/// use selvedge_sim::child::Request;
+/// use selvedge_sim::unit::Task;
+/// use selvedge_sim::{Engine, Variant};
+///
+/// let search = Request {
+///     scenario: "idle".to_owned(),
+///     variant: Variant::Shipped,
+///     engine: Engine::Explorer { preemptions: Some(2) },
+///     task: Task::Search { seed: 1, executions: 0 },
+///     rounds: 1,
+///     workers: 1,
+///     limit: Duration::from_secs(10),
+/// };
+/// assert_eq!(search.engine.to_string(), "explorer:2");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// The scenario's id.
@@ -47,6 +113,23 @@ pub struct Request {
 }
 
 /// What became of a child.
+///
+/// ```
+/// use selvedge_sim::child::Outcome;
+/// use selvedge_sim::unit::End;
+/// use selvedge_sim::{Class, Engine};
+///
+/// let outcome = Outcome {
+///     end: Some(End::Cut),
+///     executions: 40,
+///     reached: Vec::new(),
+///     observations: Vec::new(),
+///     more_observations: false,
+///     trace: None,
+/// };
+/// let verdict = outcome.verdict(Engine::Explorer { preemptions: None });
+/// assert_eq!((verdict.class(), verdict.executions()), (Class::BudgetEnded, 40));
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
     /// How it ended; `None` if it was interrupted from outside.
@@ -111,6 +194,14 @@ impl Outcome {
 }
 
 /// How a child is started and told where its unit's spec file is.
+///
+/// ```
+/// use std::path::Path;
+/// use selvedge_sim::child::Launcher;
+///
+/// let program = Path::new("target/debug/deps/queue");
+/// assert_ne!(Launcher::command(program), Launcher::test(program, "tests::explorer"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Launcher {
     program: PathBuf,
@@ -172,6 +263,15 @@ impl Launcher {
 }
 
 /// Runs children of one program, in a directory that goes away with it.
+///
+/// ```
+/// use std::path::Path;
+/// use selvedge_sim::child::{Children, Launcher};
+///
+/// // Nothing is started yet; the example of the module starts children.
+/// let children = Children::by(Launcher::command(Path::new("my-program")));
+/// assert!(children.is_ok());
+/// ```
 #[derive(Debug)]
 pub struct Children {
     launcher: Launcher,
@@ -266,6 +366,11 @@ impl Children {
 ///
 /// The parent holds the other end of standard input and writes nothing, so reading it returns
 /// when the parent has ended, however that came about.
+///
+/// ```no_run
+/// // In a child, before it runs anything:
+/// selvedge_sim::child::end_with_parent();
+/// ```
 pub fn end_with_parent() {
     thread::spawn(|| {
         let mut rest = Vec::new();
@@ -276,6 +381,14 @@ pub fn end_with_parent() {
 }
 
 /// Reads a child's spec from the file named on its command line.
+///
+/// ```
+/// use std::path::Path;
+/// use selvedge_sim::child;
+///
+/// let error = child::serve(Path::new("no/such/file")).expect_err("there is none");
+/// assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+/// ```
 ///
 /// # Errors
 /// When the file cannot be read or is no spec.

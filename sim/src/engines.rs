@@ -38,6 +38,15 @@ pub(crate) fn execute(host: &Arc<Host>, spec: &UnitSpec, bodies: &Bodies) -> End
 }
 
 /// One engine with its parameters. Its text form is the one of the command line.
+///
+/// ```
+/// use selvedge_sim::{Class, Engine};
+///
+/// let engine: Engine = "explorer:2".parse()?;
+/// assert_eq!((engine.name(), engine.to_string()), ("explorer", "explorer:2".to_owned()));
+/// assert_eq!(engine.verdict_when_complete(40, "").class(), Class::Bounded);
+/// # Ok::<(), selvedge_sim::UnknownEngine>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Engine {
     /// Real threads.
@@ -60,6 +69,15 @@ pub enum Engine {
 }
 
 /// How shuttle draws schedules.
+///
+/// ```
+/// use selvedge_sim::{Engine, Strategy};
+///
+/// let mixed = Engine::Shuttle { strategy: Strategy::default() };
+/// assert_eq!(mixed.to_string(), "shuttle");
+/// let pct = Engine::Shuttle { strategy: Strategy::Pct };
+/// assert_eq!("shuttle:pct".parse(), Ok(pct));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Strategy {
     /// A third of the executions by each of the others.
@@ -156,6 +174,14 @@ impl fmt::Display for Engine {
 }
 
 /// Why a text names no engine.
+///
+/// ```
+/// use selvedge_sim::{Engine, UnknownEngine};
+///
+/// let error = "lom".parse::<Engine>().unwrap_err();
+/// assert_eq!(error, UnknownEngine("lom".to_owned()));
+/// assert!(error.to_string().starts_with("there is no engine 'lom'; engines are native,"));
+/// ```
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error(
     "there is no engine '{0}'; engines are native, explorer, explorer:N, loom, loom:N (at most N preemptions), shuttle, shuttle:random, shuttle:pct, shuttle:urw"

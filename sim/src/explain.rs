@@ -1,4 +1,21 @@
 //! A failure's cause, in words, from the trace of its smallest execution.
+//!
+//! ```
+//! use selvedge_sim::explain;
+//! use selvedge_sim::trace::{Blocked, Operation, Site, Trace};
+//!
+//! let joins = |task, peer| Blocked {
+//!     task,
+//!     operation: Operation::Join,
+//!     object: None,
+//!     peer: Some(peer),
+//!     site: Site::default(),
+//!     since: 0,
+//! };
+//! let tasks = [0, 0].map(|child| selvedge_sim::TaskName { parent: 0, child }).to_vec();
+//! let trace = Trace { tasks, blocked: vec![joins(0, 1), joins(1, 0)], ..Trace::default() };
+//! assert!(explain::cause(&trace).ends_with("Each waits for the next: 0 -> 0.0 -> 0."));
+//! ```
 
 use crate::trace::{Event, Switch, Trace, waits};
 

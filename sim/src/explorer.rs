@@ -16,6 +16,23 @@
 //! else can go on. What is lost is the number of idle rounds; a loop that gives up after a
 //! number of them is seen giving up only when nobody else can go on. Likewise a task's timed
 //! waits time out at will twice, and after that only when nobody else can go on.
+//!
+//! ```
+//! use selvedge_sim::explorer::{Explorer, SearchEnd};
+//! use selvedge_sim::platform::{Atomic, JoinHandle, Ordering, Platform, Shared};
+//! use selvedge_sim::{ExplorerPlatform as P, Observation};
+//!
+//! let search = Explorer::default().run(|| {
+//!     let n = <P as Platform>::Arc::new(<P as Platform>::AtomicU32::new(0));
+//!     let theirs = n.clone();
+//!     let other = P::spawn(move || theirs.store(1, Ordering::SeqCst));
+//!     let seen = n.load(Ordering::SeqCst);
+//!     other.join();
+//!     Observation::of(seen.to_string())
+//! });
+//! assert_eq!(search.end, SearchEnd::Complete);
+//! assert_eq!(search.observations.into_iter().collect::<Vec<_>>(), ["0", "1"]);
+//! ```
 
 pub(crate) mod access;
 mod clock;
@@ -50,6 +67,15 @@ use self::sleeping::{Probe, Split, Tree};
 use crate::{Failure, FailureKind, Observation, Schedule, lock, panics, trace};
 
 /// How to search. [`Explorer::default`] is the full search with reduction, without a limit.
+///
+/// ```
+/// use std::time::Duration;
+/// use selvedge_sim::Observation;
+/// use selvedge_sim::explorer::{Explorer, SearchEnd};
+///
+/// let hasty = Explorer { max_time: Duration::ZERO, ..Explorer::default() };
+/// assert_eq!(hasty.run(Observation::none).end, SearchEnd::BudgetEnded);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Explorer {
     /// At most so many preemptions an execution, and then without reduction.
@@ -88,6 +114,14 @@ impl Default for Explorer {
 }
 
 /// What a search came to.
+///
+/// ```
+/// use selvedge_sim::Observation;
+/// use selvedge_sim::explorer::Explorer;
+///
+/// let search = Explorer::default().run(|| Observation::of("alone"));
+/// assert_eq!((search.executions, search.abandoned), (1, 0));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Search {
     /// How it ended.
@@ -102,6 +136,20 @@ pub struct Search {
 }
 
 /// How a search ended.
+///
+/// ```
+/// use selvedge_sim::platform::{Condvar, Mutex, Platform};
+/// use selvedge_sim::explorer::{Explorer, SearchEnd};
+/// use selvedge_sim::{ExplorerPlatform as P, Observation};
+///
+/// let search = Explorer::default().run(|| {
+///     let nothing = <P as Platform>::Mutex::new(());
+///     drop(<P as Platform>::Condvar::new().wait(nothing.lock()));
+///     Observation::none()
+/// });
+/// let SearchEnd::Violated { failure, .. } = search.end else { panic!() };
+/// assert_eq!(failure.signature, "deadlock");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SearchEnd {
     /// By itself: everything there is was explored, or everything within the preemption bound.
@@ -421,6 +469,19 @@ impl Explorer {
 
     /// Runs the one execution of this schedule: `Violated` where it fails, `Complete` where
     /// all went well, `NotDeterministic` where the schedule does not fit the body.
+    ///
+    /// ```
+    /// use selvedge_sim::Observation;
+    /// use selvedge_sim::explorer::{Explorer, SearchEnd};
+    /// use selvedge_sim::violation;
+    ///
+    /// let body = || -> Observation { violation!("always", "whatever the order") };
+    /// let explorer = Explorer::default();
+    /// let SearchEnd::Violated { schedule, .. } = explorer.run(body).end else { panic!() };
+    /// assert!(matches!(explorer.replay(&schedule, body), SearchEnd::Violated { .. }));
+    /// // Once mended, the schedule no longer fails.
+    /// assert_eq!(explorer.replay(&schedule, Observation::none), SearchEnd::Complete);
+    /// ```
     pub fn replay(
         &self,
         schedule: &Schedule,

@@ -4,6 +4,22 @@
 //! **The first panic ends the unit.** The panic hook hands the message to the watching thread
 //! and then holds the panicking thread for ever, so nothing unwinds: an engine never gets the
 //! chance to abort on a second panic, and no failure is lost to one.
+//!
+//! ```no_run
+//! // In a child, told by its parent where the spec is:
+//! use std::path::Path;
+//! use selvedge_sim::platform::Platform;
+//! use selvedge_sim::{Cx, Observation, bodies, child, host};
+//!
+//! fn idle<P: Platform>(_: &Cx) -> Observation {
+//!     Observation::none()
+//! }
+//! let spec = child::serve(Path::new("the.spec"))?;
+//! host::run(&spec, &bodies!(idle))?;
+//! std::process::exit(0);
+//! # #[allow(unreachable_code)]
+//! # Ok::<(), std::io::Error>(())
+//! ```
 
 use std::any::Any;
 use std::collections::BTreeSet;
@@ -157,6 +173,31 @@ fn hold() -> ! {
 
 /// Runs the unit and writes its records. Call it once, in a process of its own, and leave the
 /// process when it returns: threads of the body may still be about.
+///
+/// ```
+/// use selvedge_sim::platform::Platform;
+/// use selvedge_sim::unit::{Task, UnitSpec};
+/// use selvedge_sim::{Cx, Engine, Observation, Variant, bodies, host, violation};
+///
+/// fn fails<P: Platform>(_: &Cx) -> Observation {
+///     violation!("always", "whatever the order")
+/// }
+///
+/// let dir = tempfile::tempdir()?;
+/// let spec = UnitSpec {
+///     scenario: "fails".to_owned(),
+///     variant: Variant::Shipped,
+///     engine: Engine::Loom { preemptions: None },
+///     task: Task::Search { seed: 1, executions: 1 },
+///     rounds: 1,
+///     workers: 1,
+///     limit_ms: 10_000,
+///     record: dir.path().join("records"),
+/// };
+/// host::run(&spec, &bodies!(fails))?;
+/// assert!(std::fs::read_to_string(&spec.record)?.contains(r#""signature":"always""#));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 ///
 /// # Errors
 /// When the record file cannot be written.

@@ -3,6 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 /// Everything needed to run one execution again.
+///
+/// ```
+/// use selvedge_sim::{DecisionLog, Schedule};
+///
+/// let mut schedule = Schedule::default();
+/// schedule.push_step(0);
+/// assert_ne!(DecisionLog::Schedule(schedule), DecisionLog::Workload { seed: 1, execution: 1 });
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DecisionLog {
     /// Which task ran at each step, and which random values the body drew.
@@ -23,6 +31,22 @@ pub enum DecisionLog {
 ///
 /// Tasks are named by their creation path (the second child of the first child of the root),
 /// never by an engine's numbering, which depends on the order in which tasks were created.
+///
+/// ```
+/// use selvedge_sim::{Schedule, TaskName};
+///
+/// let mut schedule = Schedule {
+///     tasks: vec![TaskName { parent: 0, child: 0 }, TaskName { parent: 0, child: 0 }],
+///     ..Schedule::default()
+/// };
+/// assert!(schedule.is_empty());
+/// for task in [0, 0, 1, 0] {
+///     schedule.push_step(task);
+/// }
+/// assert_eq!((schedule.len(), schedule.switches()), (4, 2));
+/// assert_eq!(schedule.path(1), "0.0");
+/// assert!(schedule.is_well_formed());
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Schedule {
     /// The tasks, each by its parent's place in this list and which child of it it is. The
@@ -39,6 +63,14 @@ pub struct Schedule {
 }
 
 /// A task's place in the tree of tasks.
+///
+/// ```
+/// use selvedge_sim::{Schedule, TaskName};
+///
+/// let [root, second] = [0, 1].map(|child| TaskName { parent: 0, child });
+/// let schedule = Schedule { tasks: vec![root, second], ..Schedule::default() };
+/// assert_eq!(schedule.path(1), "0.1", "the root's second child");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct TaskName {
     /// The parent's place in [`Schedule::tasks`].

@@ -7,6 +7,18 @@ use std::panic::Location;
 use crate::trace::{Operation, Pending, Place};
 
 /// A checker's atomic. The type is ours, so that core's traits can be implemented for it.
+///
+/// ```
+/// use selvedge_sim::LoomPlatform;
+/// use selvedge_sim::platform::{Atomic, Ordering, Platform};
+///
+/// // It is what the checkers' platforms call their atomics.
+/// loom::model(|| {
+///     let n = <LoomPlatform as Platform>::AtomicU32::new(1);
+///     n.store(2, Ordering::Release);
+///     assert_eq!(n.load(Ordering::Acquire), 2);
+/// });
+/// ```
 #[derive(Debug)]
 pub struct Cell<A> {
     cell: A,
@@ -14,6 +26,19 @@ pub struct Cell<A> {
 }
 
 /// A guard of a checker's lock that remembers where it was taken.
+///
+/// ```
+/// use selvedge_sim::platform::Mutex;
+/// use selvedge_sim::{Held, LoomGuard, LoomMutex};
+///
+/// // It is what loom's guards are.
+/// loom::model(|| {
+///     let lock = LoomMutex::new(1);
+///     let guard: LoomGuard<'_, u32> = lock.lock();
+///     let held: Held<_> = guard;
+///     assert_eq!(*held, 1);
+/// });
+/// ```
 #[derive(Debug)]
 pub struct Held<G> {
     /// Gone only while it is dropped.

@@ -3,6 +3,23 @@
 //! Explorer and shuttle shrink a schedule in one child (`shrink.rs`). Loom takes
 //! no schedule from others, so it searches again with at most 0, 1, 2, ... preemptions until it
 //! meets the same failure. Real threads cannot be told what to do.
+//!
+//! ```
+//! use std::sync::atomic::AtomicBool;
+//! use std::time::Duration;
+//! use selvedge_sim::child::Children;
+//! use selvedge_sim::reduce::Shrinking;
+//! use selvedge_sim::Seed;
+//!
+//! /// The seed, as small as ten seconds make it.
+//! fn smaller(children: &Children, seed: Seed) -> std::io::Result<Seed> {
+//!     let limit = Duration::from_secs(10);
+//!     Ok(match children.shrink(&seed, limit, &AtomicBool::new(false))? {
+//!         Shrinking::Done(smaller) => smaller.seed,
+//!         _ => seed,
+//!     })
+//! }
+//! ```
 
 use std::io;
 use std::sync::atomic::AtomicBool;
@@ -21,6 +38,36 @@ use crate::{DecisionLog, Engine, Seed};
 const MOST_PREEMPTIONS: u8 = 5;
 
 /// A seed made smaller.
+///
+/// ```
+/// # use selvedge_sim::{DecisionLog, Engine, Schedule, Seed, Variant};
+/// # let seed = Seed {
+/// #     scenario: "queue".to_owned(),
+/// #     variant: Variant::Shipped,
+/// #     engine: Engine::Explorer { preemptions: None },
+/// #     revision: "00c0ffee".to_owned(),
+/// #     signature: "item-lost".to_owned(),
+/// #     trace: None,
+/// #     log: DecisionLog::Schedule(Schedule::default()),
+/// # };
+/// use selvedge_sim::reduce::Smaller;
+/// use selvedge_sim::{Flip, Size};
+/// use selvedge_sim::trace::{Switch, Trace};
+///
+/// let smaller = Smaller {
+///     seed,
+///     before: Size { preemptions: 3, switches: 7, steps: 24 },
+///     after: Size { preemptions: 1, switches: 5, steps: 24 },
+///     replays: 56,
+///     least: true,
+///     cut: false,
+///     switches: vec![Flip { step: 9, critical: Some(true) }],
+/// };
+/// let mut trace = Trace::default();
+/// trace.switches.push(Switch { step: 9, preemption: true, critical: None });
+/// smaller.mark(&mut trace);
+/// assert_eq!(trace.switches[0].critical, Some(true));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Smaller {
     /// The seed that is left.
@@ -47,6 +94,19 @@ impl Smaller {
 }
 
 /// What became of a wish to make a seed smaller.
+///
+/// ```
+/// use selvedge_sim::reduce::Shrinking;
+///
+/// let words = match Shrinking::Impossible("there is no schedule") {
+///     Shrinking::Done(smaller) => smaller.seed.to_string(),
+///     Shrinking::Impossible(why) => format!("as it was: {why}"),
+///     Shrinking::Stale(why) => format!("stale: {why}"),
+///     Shrinking::Failed(what) => format!("the engine failed: {what}"),
+///     Shrinking::Stopped => "out of time".to_owned(),
+/// };
+/// assert_eq!(words, "as it was: there is no schedule");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(
     clippy::large_enum_variant,

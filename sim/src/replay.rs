@@ -2,6 +2,20 @@
 //!
 //! **A replay meets the same failure by the same steps, or says why not; what fails in another
 //! way, or by other steps, is stale.**
+//!
+//! ```
+//! use std::sync::atomic::AtomicBool;
+//! use std::time::Duration;
+//! use selvedge_sim::child::Children;
+//! use selvedge_sim::replay::Replayed;
+//! use selvedge_sim::Seed;
+//!
+//! fn is_still_there(children: &Children, seed: &Seed) -> std::io::Result<bool> {
+//!     let limit = Duration::from_secs(10);
+//!     let replayed = children.replay(seed, 1, limit, &AtomicBool::new(false))?;
+//!     Ok(matches!(replayed, Replayed::Violated { .. }))
+//! }
+//! ```
 
 use std::io;
 use std::sync::atomic::AtomicBool;
@@ -13,6 +27,13 @@ use crate::unit::{End, Task};
 use crate::{DecisionLog, Failure, Seed};
 
 /// What a replay came to.
+///
+/// ```
+/// use selvedge_sim::replay::Replayed;
+///
+/// let replayed = Replayed::Stale("the code has changed since".to_owned());
+/// assert!(!matches!(replayed, Replayed::Violated { .. } | Replayed::NotReproduced(_)));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(
     clippy::large_enum_variant,

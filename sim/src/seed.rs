@@ -25,6 +25,23 @@ const VERSION: &str = "sv2";
 const LARGEST_LOG: usize = 64 << 20;
 
 /// All that is needed to see one failure again.
+///
+/// ```
+/// use selvedge_sim::{DecisionLog, Engine, Seed, Variant, revision_of};
+///
+/// let seed = Seed {
+///     scenario: "queue".to_owned(),
+///     variant: Variant::Shipped,
+///     engine: Engine::Native,
+///     revision: revision_of("the body's source"),
+///     signature: "item-lost".to_owned(),
+///     trace: None,
+///     log: DecisionLog::Workload { seed: 1, execution: 17 },
+/// };
+/// let text = seed.to_string();
+/// assert!(text.starts_with("sv2.queue.shipped.native."));
+/// assert_eq!(text.parse(), Ok(seed));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seed {
     /// The scenario's id.
@@ -45,6 +62,14 @@ pub struct Seed {
 }
 
 /// Why a text is no seed.
+///
+/// ```
+/// use selvedge_sim::{Seed, SeedError};
+///
+/// assert_eq!("hello".parse::<Seed>(), Err(SeedError::NotASeed));
+/// let other = "sv9.queue.shipped.loom.00c0ffee.AAAA".parse::<Seed>();
+/// assert_eq!(other, Err(SeedError::Version("sv9".to_owned())));
+/// ```
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum SeedError {
     /// It does not begin as a seed does.
@@ -175,6 +200,12 @@ fn checksum(head: &str, payload: &[u8]) -> u32 {
 }
 
 /// The revision of a scenario: the checksum of its source text.
+///
+/// ```
+/// use selvedge_sim::revision_of;
+///
+/// assert_ne!(revision_of("fn a() {}"), revision_of("fn b() {}"));
+/// ```
 #[must_use]
 pub fn revision_of(source: &str) -> String {
     format!("{:08x}", crc32fast::hash(source.as_bytes()))

@@ -39,6 +39,14 @@ pub(crate) enum Fewest {
 }
 
 /// How large a schedule is.
+///
+/// ```
+/// use selvedge_sim::Size;
+///
+/// let before = Size { preemptions: 3, switches: 7, steps: 24 };
+/// let after = Size { preemptions: 1, switches: 9, steps: 24 };
+/// assert!(after < before, "preemptions count first");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Size {
     /// Switches away from a task that could have gone on and had not offered to wait.
@@ -50,6 +58,22 @@ pub struct Size {
 }
 
 /// What shrinking came to.
+///
+/// ```
+/// use std::time::Duration;
+/// use selvedge_sim::explorer::{Explorer, SearchEnd};
+/// use selvedge_sim::{Observation, violation};
+///
+/// let body = || -> Observation { violation!("always", "whatever the order") };
+/// let explorer = Explorer::default();
+/// let SearchEnd::Violated { schedule, .. } = explorer.run(body).end else { panic!() };
+/// let limit = Duration::from_secs(1);
+/// let shrunk = explorer.shrink(&schedule, "always", limit, body).expect("it fails");
+/// assert_eq!((shrunk.after.preemptions, shrunk.least), (0, true));
+/// let (_, mut trace) = explorer.trace(&shrunk.schedule, body);
+/// shrunk.mark(&mut trace);
+/// assert!(trace.switches.is_empty());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shrunk {
     /// The schedule that is left.
@@ -71,6 +95,13 @@ pub struct Shrunk {
 }
 
 /// A switch, tried without.
+///
+/// ```
+/// use selvedge_sim::Flip;
+///
+/// let needed = Flip { step: 9, critical: Some(true) };
+/// assert_ne!(needed, Flip { critical: None, ..needed });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flip {
     /// The first step of the task that takes over, counted from 1.

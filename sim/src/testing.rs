@@ -10,6 +10,17 @@
 //! SELVEDGE_TIMELINE=folder cargo test                     draw failures as pages in this folder
 //! ```
 //!
+//! ```
+//! use selvedge_sim::{Cx, Observation, platform::Platform};
+//!
+//! fn idle<P: Platform>(_: &Cx) -> Observation {
+//!     Observation::none()
+//! }
+//! // Four tests: idle::native, idle::explorer, idle::loom, idle::shuttle.
+//! selvedge_sim::model_tests!(mod idle = idle);
+//! # assert_eq!(idle::<selvedge_sim::Std>(&Cx::new(1, 1, 1)), Observation::none());
+//! ```
+//!
 //! A seed may also be given as the name of a file that holds it. While a replay is asked for,
 //! the test that the seed is of never passes, and every other says that it is skipped.
 //!
@@ -35,10 +46,18 @@ use crate::unit::Task;
 use crate::{Bodies, Class, Engine, Seed, Variant, Verdict, host, revision_of};
 
 /// The environment variable that holds a seed to replay, or names a file that does.
+///
+/// ```
+/// assert_eq!(selvedge_sim::testing::REPLAY_VARIABLE, "SELVEDGE_REPLAY");
+/// ```
 pub const REPLAY_VARIABLE: &str = "SELVEDGE_REPLAY";
 
 /// The environment variable that names the folder for the pages of failures. One that is not
 /// absolute is below the package, where tests run.
+///
+/// ```
+/// assert_eq!(selvedge_sim::testing::TIMELINE_VARIABLE, "SELVEDGE_TIMELINE");
+/// ```
 pub const TIMELINE_VARIABLE: &str = "SELVEDGE_TIMELINE";
 
 /// A file that is longer holds no seed of ours.
@@ -291,7 +310,11 @@ pub struct Test {
 /// Runs one test, from within a test function of its name. In a child of a test it runs the
 /// unit instead, and ends the process.
 ///
-/// The example of [`Test`] calls it.
+/// ```no_run
+/// # let test: selvedge_sim::testing::Test = unimplemented!();
+/// // `test` as in the example of `Test`:
+/// selvedge_sim::testing::run(&test);
+/// ```
 ///
 /// # Panics
 /// Where the test fails; the message says what failed, how small it was made, why it fails, how

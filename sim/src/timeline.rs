@@ -32,12 +32,34 @@ use crate::trace::{Site, Trace};
 pub use self::source::source_line;
 
 /// How wide a text timeline may be at most, in columns of a terminal.
+///
+/// ```
+/// use selvedge_sim::timeline::{MAX_WIDTH, TextOptions};
+///
+/// assert_eq!(TextOptions::default().width, MAX_WIDTH);
+/// ```
 pub const MAX_WIDTH: usize = 100;
 
 /// How narrow it may be at most.
+///
+/// ```
+/// use selvedge_sim::timeline::{self, MIN_WIDTH, TextOptions};
+/// use selvedge_sim::trace::Trace;
+///
+/// let narrow = TextOptions { width: 0, all: true };
+/// let table = timeline::text(&Trace::default(), "empty", narrow);
+/// assert!(table.lines().all(|line| line.chars().count() <= MIN_WIDTH));
+/// ```
 pub const MIN_WIDTH: usize = 40;
 
 /// How a text timeline is laid out.
+///
+/// ```
+/// use selvedge_sim::timeline::TextOptions;
+///
+/// let whole = TextOptions { all: true, ..TextOptions::default() };
+/// assert_ne!(whole, TextOptions::default());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TextOptions {
     /// How many columns a line may take: [`MIN_WIDTH`] to [`MAX_WIDTH`], and what is outside of
@@ -59,6 +81,19 @@ impl Default for TextOptions {
 
 /// A table for a terminal: one column a task, one row an event, no colours. Where there are too
 /// many tasks for columns, each row begins with its task's name instead.
+///
+/// ```
+/// use selvedge_sim::explorer::{Explorer, SearchEnd};
+/// use selvedge_sim::timeline::{self, TextOptions};
+/// use selvedge_sim::{Observation, violation};
+///
+/// let body = || -> Observation { violation!("always", "whatever the order") };
+/// let explorer = Explorer::default();
+/// let SearchEnd::Violated { schedule, .. } = explorer.run(body).end else { panic!() };
+/// let (_, trace) = explorer.trace(&schedule, body);
+/// let table = timeline::text(&trace, "one that fails", TextOptions::default());
+/// assert!(table.starts_with("one that fails\n") && table.contains("FAILED: always"));
+/// ```
 #[must_use]
 pub fn text(trace: &Trace, title: &str, options: TextOptions) -> String {
     text::draw(&Scene::of(trace), title, options)
@@ -66,6 +101,14 @@ pub fn text(trace: &Trace, title: &str, options: TextOptions) -> String {
 
 /// A page that needs nothing but itself: no network, no other file. `source` gives the text of a
 /// line of source, as [`source_line`] does, or `None` where it is not to be had.
+///
+/// ```
+/// use selvedge_sim::timeline::{self, source_line};
+/// use selvedge_sim::trace::Trace;
+///
+/// let page = timeline::html(&Trace::default(), "empty", &source_line);
+/// assert!(page.trim_end().ends_with("</html>"));
+/// ```
 #[must_use]
 pub fn html(trace: &Trace, title: &str, source: &dyn Fn(&Site) -> Option<String>) -> String {
     html::draw(&Scene::of(trace), title, source)
@@ -73,6 +116,14 @@ pub fn html(trace: &Trace, title: &str, source: &dyn Fn(&Site) -> Option<String>
 
 /// JSON in the Trace Event Format, which `ui.perfetto.dev` and `chrome://tracing` open. An event
 /// takes one microsecond: the order is what is drawn, not durations.
+///
+/// ```
+/// use selvedge_sim::timeline;
+/// use selvedge_sim::trace::Trace;
+///
+/// let json = timeline::perfetto(&Trace::default(), "empty");
+/// assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok());
+/// ```
 #[must_use]
 pub fn perfetto(trace: &Trace, title: &str) -> String {
     perfetto::draw(&Scene::of(trace), title)

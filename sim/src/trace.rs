@@ -8,6 +8,19 @@
 //!
 //! Tasks and objects are named by how they came to be, never by an engine's numbers, so the
 //! same execution has the same trace under any engine that can run it.
+//!
+//! ```
+//! use selvedge_sim::explorer::{Explorer, SearchEnd};
+//! use selvedge_sim::trace::Operation;
+//! use selvedge_sim::{Observation, violation};
+//!
+//! let body = || -> Observation { violation!("always", "whatever the order") };
+//! let explorer = Explorer::default();
+//! let SearchEnd::Violated { schedule, .. } = explorer.run(body).end else { panic!() };
+//! let (_, trace) = explorer.trace(&schedule, body);
+//! let last = trace.events.last().expect("it failed");
+//! assert_eq!((last.operation, &*last.text), (Operation::Fail, "always"));
+//! ```
 
 mod recorder;
 pub mod stale;
@@ -24,6 +37,28 @@ pub(crate) use self::recorder::{
 };
 
 /// One execution.
+///
+/// ```
+/// use selvedge_sim::TaskName;
+/// use selvedge_sim::trace::{Object, ObjectKind, Site, Trace};
+///
+/// let object = |kind, ordinal| Object {
+///     creator: 0,
+///     ordinal,
+///     kind,
+///     of: String::new(),
+///     site: Site::default(),
+/// };
+/// let trace = Trace {
+///     tasks: [0, 1].map(|child| TaskName { parent: 0, child }).to_vec(),
+///     objects: vec![object(ObjectKind::Mutex, 0), object(ObjectKind::Condvar, 1)],
+///     ..Trace::default()
+/// };
+/// assert_eq!((trace.task_path(1), trace.object_name(1)), ("0.1".to_owned(), "C1".to_owned()));
+/// // What was not done does not count: to be there is no event.
+/// assert_eq!(trace.hash(), Trace::default().hash());
+/// assert!(trace.hashes().is_empty());
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trace {
     /// The tasks in the order in which they were created; the first is the root.
@@ -41,6 +76,19 @@ pub struct Trace {
 }
 
 /// Something that tasks share.
+///
+/// ```
+/// use selvedge_sim::trace::{Object, ObjectKind, Site};
+///
+/// let queue = Object {
+///     creator: 0,
+///     ordinal: 0,
+///     kind: ObjectKind::Mutex,
+///     of: "VecDeque<u32>".to_owned(),
+///     site: Site { file: "src/queue.rs".to_owned(), line: 30 },
+/// };
+/// assert_eq!(queue.kind.word(), "mutex");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Object {
     /// The task that made it: its place in [`Trace::tasks`].
@@ -56,6 +104,10 @@ pub struct Object {
 }
 
 /// What an object is.
+///
+/// ```
+/// assert_eq!(selvedge_sim::trace::ObjectKind::RwLock.word(), "rwlock");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ObjectKind {
@@ -70,6 +122,14 @@ pub enum ObjectKind {
 }
 
 /// A place in a source file.
+///
+/// ```
+/// use selvedge_sim::trace::Site;
+///
+/// let site = Site { file: "src/queue.rs".to_owned(), line: 30 };
+/// assert_eq!(site.text(), "src/queue.rs:30");
+/// assert_eq!(Site::default().text(), "");
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Site {
     /// The file, as the compiler was told it; empty where it is not known.
@@ -79,6 +139,24 @@ pub struct Site {
 }
 
 /// One thing that a task did.
+///
+/// ```
+/// use selvedge_sim::platform::{Atomic, Ordering, Platform};
+/// use selvedge_sim::trace::Operation;
+/// # use selvedge_sim::explorer::{Explorer, SearchEnd};
+/// # use selvedge_sim::{ExplorerPlatform as P, Observation, violation};
+///
+/// let body = || -> Observation {
+///     let n = <P as Platform>::AtomicU32::new(5);
+///     n.swap(7, Ordering::SeqCst);
+///     violation!("always", "whatever the order")
+/// };
+/// # let explorer = Explorer::default();
+/// # let SearchEnd::Violated { schedule, .. } = explorer.run(body).end else { panic!() };
+/// # let (_, trace) = explorer.trace(&schedule, body);
+/// let swap = trace.events.iter().find(|event| event.operation == Operation::Swap).expect("one");
+/// assert_eq!((swap.read, swap.wrote), (Some(5), Some(7)));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// Who: a place in [`Trace::tasks`].
@@ -109,6 +187,20 @@ pub struct Event {
 }
 
 /// Something begun that was never done.
+///
+/// ```
+/// use selvedge_sim::trace::{Blocked, Operation, Site};
+///
+/// let waits = Blocked {
+///     task: 1,
+///     operation: Operation::Lock,
+///     object: Some(0),
+///     peer: None,
+///     site: Site::default(),
+///     since: 4,
+/// };
+/// assert_eq!(waits.operation.word(), "lock");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blocked {
     /// Who.
@@ -126,6 +218,15 @@ pub struct Blocked {
 }
 
 /// One task takes over from another: drawn before the first event of this step or a later one.
+///
+/// ```
+/// use selvedge_sim::explain;
+/// use selvedge_sim::trace::{Switch, Trace};
+///
+/// let mut trace = Trace::default();
+/// trace.switches.push(Switch { step: 9, preemption: true, critical: Some(true) });
+/// assert!(explain::cause(&trace).starts_with("It needs one switch"));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Switch {
     /// The first step of the task that takes over, counted from 1, as [`Event::step`].
@@ -137,6 +238,10 @@ pub struct Switch {
 }
 
 /// What a task does.
+///
+/// ```
+/// assert_eq!(selvedge_sim::trace::Operation::NotifyOne.word(), "notify_one");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Operation {

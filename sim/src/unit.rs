@@ -3,6 +3,35 @@
 //! This file is what parent and child say to each other: the [`UnitSpec`] one way, [`Record`]
 //! lines the other. The child appends each line to a file as things happen, the first before
 //! it runs anything, so that whatever kills it, what was known by then is kept.
+//!
+//! ```
+//! use selvedge_sim::platform::Platform;
+//! use selvedge_sim::unit::{End, Record, Task, UnitSpec};
+//! use selvedge_sim::{Cx, Engine, Observation, Variant, bodies, host};
+//!
+//! fn idle<P: Platform>(_: &Cx) -> Observation {
+//!     Observation::of("nothing happened")
+//! }
+//!
+//! let dir = tempfile::tempdir()?;
+//! let spec = UnitSpec {
+//!     scenario: "idle".to_owned(),
+//!     variant: Variant::Shipped,
+//!     engine: Engine::Explorer { preemptions: None },
+//!     task: Task::Search { seed: 1, executions: 1 },
+//!     rounds: 1,
+//!     workers: 1,
+//!     limit_ms: 10_000,
+//!     record: dir.path().join("records"),
+//! };
+//! host::run(&spec, &bodies!(idle))?;
+//! let records = std::fs::read_to_string(&spec.record)?;
+//! let last = records.lines().last().expect("at least two");
+//! let Record::Ended { end, observations, .. } = serde_json::from_str(last)? else { panic!() };
+//! assert!(matches!(end, End::Complete { .. }));
+//! assert_eq!(observations, ["nothing happened"]);
+//! # Ok::<(), std::io::Error>(())
+//! ```
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,6 +44,13 @@ use crate::trace::Trace;
 use crate::{DecisionLog, Engine, Failure, Shrunk};
 
 /// Which body of a scenario.
+///
+/// ```
+/// use selvedge_sim::Variant;
+///
+/// assert_eq!("shipped".parse(), Ok(Variant::Shipped));
+/// assert_eq!(Variant::ALL.map(|variant| variant.to_string()), ["as-reported", "shipped"]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Variant {
@@ -50,6 +86,26 @@ impl FromStr for Variant {
 }
 
 /// What a child is to do.
+///
+/// ```
+/// use selvedge_sim::unit::{Task, UnitSpec};
+/// use selvedge_sim::{Engine, Variant};
+///
+/// let spec = UnitSpec {
+///     scenario: "queue".to_owned(),
+///     variant: Variant::Shipped,
+///     engine: Engine::Loom { preemptions: Some(2) },
+///     task: Task::Capture { execution: 7 },
+///     rounds: 1,
+///     workers: 1,
+///     limit_ms: 10_000,
+///     record: "records".into(),
+/// };
+/// let text = serde_json::to_string(&spec)?;
+/// assert!(text.contains(r#""engine":"loom:2""#));
+/// assert_eq!(serde_json::from_str::<UnitSpec>(&text)?, spec);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnitSpec {
     /// The scenario's id.
@@ -72,6 +128,13 @@ pub struct UnitSpec {
 }
 
 /// What to do with the body.
+///
+/// ```
+/// use selvedge_sim::unit::Task;
+///
+/// let search = Task::Search { seed: 1, executions: 5_000 };
+/// assert_ne!(search, Task::Capture { execution: 1 });
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Task {
     /// Look for a failure.
@@ -111,6 +174,14 @@ pub enum Task {
 }
 
 /// One line of what a child has to say.
+///
+/// ```
+/// use selvedge_sim::unit::Record;
+///
+/// let line = serde_json::to_string(&Record::Progress { executions: 12 })?;
+/// assert_eq!(line, r#"{"event":"progress","executions":12}"#);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Record {
@@ -145,6 +216,13 @@ pub enum Record {
 }
 
 /// How a run ended.
+///
+/// ```
+/// use selvedge_sim::unit::End;
+///
+/// assert_eq!(serde_json::to_string(&End::Cut)?, r#"{"end":"cut"}"#);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "end", rename_all = "kebab-case")]
 pub enum End {

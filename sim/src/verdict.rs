@@ -6,6 +6,12 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// What kind of thing went wrong.
+///
+/// ```
+/// use selvedge_sim::FailureKind;
+///
+/// assert_ne!(FailureKind::Deadlock, FailureKind::Liveness);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FailureKind {
     /// A property does not hold, or the code panicked.
@@ -17,6 +23,18 @@ pub enum FailureKind {
 }
 
 /// A property found not to hold.
+///
+/// ```
+/// use selvedge_sim::explorer::{Explorer, SearchEnd};
+/// use selvedge_sim::{FailureKind, Observation};
+///
+/// let body = || -> Observation { panic!("row {} is missing", 12) };
+/// let SearchEnd::Violated { failure, .. } = Explorer::default().run(body).end else { panic!() };
+/// assert_eq!(failure.kind, FailureKind::Property);
+/// // Numbers may differ between executions of one bug.
+/// assert_eq!(failure.signature, "panic: row # is missing");
+/// assert_eq!(failure.detail, "row 12 is missing");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// What kind it is.
@@ -30,6 +48,14 @@ pub struct Failure {
 }
 
 /// The verdict on one unit: one body under one engine.
+///
+/// ```
+/// use selvedge_sim::{Class, Verdict};
+///
+/// let verdict = Verdict::Exhausted { executions: 30, memory_model: "SC" };
+/// assert_eq!((verdict.class(), verdict.executions()), (Class::Exhausted, 30));
+/// assert_eq!((verdict.scope(), verdict.failure()), ("SC".to_owned(), None));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The search ended by itself: everything this memory model allows was explored.
@@ -75,6 +101,14 @@ pub enum Verdict {
 }
 
 /// A verdict's class alone.
+///
+/// ```
+/// use selvedge_sim::Class;
+///
+/// assert_eq!("exhausted".parse(), Ok(Class::Exhausted));
+/// assert_eq!(Class::BudgetEnded.name(), "BudgetEnded");
+/// assert!(Class::BudgetEnded < Class::Sampled, "a search cut short is less than a sample");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
     /// The engine failed.

@@ -22,6 +22,15 @@ const PILOT: u64 = 2_000;
 /// The mean is unbiased, however few the probes; how far off it may be is what the standard
 /// error says, and that is itself an estimate: where few of many probes got to an end, a rare
 /// large one may be missing.
+///
+/// ```
+/// use selvedge_sim::Observation;
+/// use selvedge_sim::explorer::Explorer;
+///
+/// let estimate = Explorer::default().estimate(10, 1, Observation::none);
+/// assert_eq!(estimate.exact, Some(1));
+/// assert!(estimate.seconds() > 0.0);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     /// Ways drawn.

@@ -5,8 +5,9 @@
 //! values live in std's own types, which here are only ever used by one thread at a time and
 //! never wait: who may go on is for the explorer to say.
 
+mod atomic;
+
 use std::any::{TypeId, type_name};
-use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::panic::Location;
 use std::sync::{self, PoisonError, TryLockError};
@@ -14,12 +15,27 @@ use std::time::Duration;
 
 use selvedge_core::platform::{self, Ordering, Platform};
 
-use crate::explorer::access::{Kind, Update};
+use crate::explorer::access::Kind;
 use crate::explorer::runtime::{self, ObjectId, me};
-use crate::trace::{self, ObjectKind, Operation, Pending, Place, Word};
+use crate::trace::{self, ObjectKind, Operation, Pending, Place};
+
+pub use self::atomic::ExplorerAtomic;
 
 /// Runs code under the explorer: see the [module](crate::explorer). Outside of a search its
 /// types work as plain values of one thread.
+///
+/// ```
+/// use selvedge_sim::explorer::{Explorer, SearchEnd};
+/// use selvedge_sim::platform::{JoinHandle, Platform};
+/// use selvedge_sim::{ExplorerPlatform, Observation};
+///
+/// let search = Explorer::default().run(|| {
+///     let other = ExplorerPlatform::spawn(|| 1 + 1);
+///     assert_eq!(other.join(), 2);
+///     Observation::none()
+/// });
+/// assert_eq!(search.end, SearchEnd::Complete);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ExplorerPlatform;
 
@@ -85,6 +101,20 @@ impl Platform for ExplorerPlatform {
 }
 
 /// A mutex of the explorer.
+///
+/// ```
+/// use selvedge_sim::explorer::{Explorer, SearchEnd};
+/// use selvedge_sim::platform::Mutex;
+/// use selvedge_sim::{ExplorerMutex, Observation};
+///
+/// let search = Explorer::default().run(|| {
+///     let lock = ExplorerMutex::new(1);
+///     *lock.lock() += 1;
+///     assert_eq!(lock.into_inner(), 2);
+///     Observation::none()
+/// });
+/// assert_eq!(search.end, SearchEnd::Complete);
+/// ```
 #[derive(Debug)]
 pub struct ExplorerMutex<T> {
     object: ObjectId,
@@ -175,6 +205,21 @@ impl<T: Send> platform::Mutex<T> for ExplorerMutex<T> {
 }
 
 /// Access to what an [`ExplorerMutex`] guards.
+///
+/// ```
+/// use selvedge_sim::explorer::{Explorer, SearchEnd};
+/// use selvedge_sim::platform::Mutex;
+/// use selvedge_sim::{ExplorerGuard, ExplorerMutex, Observation};
+///
+/// let search = Explorer::default().run(|| {
+///     let lock = ExplorerMutex::new(1);
+///     let mut guard: ExplorerGuard<'_, u32> = lock.lock();
+///     *guard += 1;
+///     assert!(lock.try_lock().is_none());
+///     Observation::none()
+/// });
+/// assert_eq!(search.end, SearchEnd::Complete);
+/// ```
 #[derive(Debug)]
 pub struct ExplorerGuard<'a, T> {
     /// Gone only while the lock is given up and in a guard that was taken apart.
@@ -210,6 +255,20 @@ impl<T> Drop for ExplorerGuard<'_, T> {
 }
 
 /// A readers-writer lock of the explorer.
+///
+/// ```
+/// use selvedge_sim::explorer::{Explorer, SearchEnd};
+/// use selvedge_sim::platform::RwLock;
+/// use selvedge_sim::{ExplorerRwLock, Observation};
+///
+/// let search = Explorer::default().run(|| {
+///     let lock = ExplorerRwLock::new(1);
+///     *lock.write() += 1;
+///     assert_eq!(*lock.read(), 2);
+///     Observation::none()
+/// });
+/// assert_eq!(search.end, SearchEnd::Complete);
+/// ```
 #[derive(Debug)]
 pub struct ExplorerRwLock<T> {
     object: ObjectId,
@@ -273,6 +332,20 @@ impl<T: Send + Sync> platform::RwLock<T> for ExplorerRwLock<T> {
 }
 
 /// Shared access to what an [`ExplorerRwLock`] guards.
+///
+/// ```
+/// use selvedge_sim::explorer::{Explorer, SearchEnd};
+/// use selvedge_sim::platform::RwLock;
+/// use selvedge_sim::{ExplorerReadGuard, ExplorerRwLock, Observation};
+///
+/// let search = Explorer::default().run(|| {
+///     let lock = ExplorerRwLock::new(1);
+///     let first: ExplorerReadGuard<'_, u32> = lock.read();
+///     assert_eq!(*first + *lock.read(), 2);
+///     Observation::none()
+/// });
+/// assert_eq!(search.end, SearchEnd::Complete);
+/// ```
 #[derive(Debug)]
 pub struct ExplorerReadGuard<'a, T> {
     guard: Option<sync::RwLockReadGuard<'a, T>>,
@@ -298,6 +371,21 @@ impl<T> Drop for ExplorerReadGuard<'_, T> {
 }
 
 /// Exclusive access to what an [`ExplorerRwLock`] guards.
+///
+/// ```
+/// use selvedge_sim::explorer::{Explorer, SearchEnd};
+/// use selvedge_sim::platform::RwLock;
+/// use selvedge_sim::{ExplorerRwLock, ExplorerWriteGuard, Observation};
+///
+/// let search = Explorer::default().run(|| {
+///     let lock = ExplorerRwLock::new(1);
+///     let mut guard: ExplorerWriteGuard<'_, u32> = lock.write();
+///     *guard += 1;
+///     assert_eq!(*guard, 2);
+///     Observation::none()
+/// });
+/// assert_eq!(search.end, SearchEnd::Complete);
+/// ```
 #[derive(Debug)]
 pub struct ExplorerWriteGuard<'a, T> {
     guard: Option<sync::RwLockWriteGuard<'a, T>>,
@@ -332,6 +420,29 @@ impl<T> Drop for ExplorerWriteGuard<'_, T> {
 ///
 /// A wait is three steps: get in line, unlock, lock again once notified. A notification
 /// between the first two finds the task in line, as if it came after both.
+///
+/// ```
+/// use selvedge_sim::explorer::{Explorer, SearchEnd};
+/// use selvedge_sim::platform::{Condvar, JoinHandle, Mutex, Platform, Shared};
+/// use selvedge_sim::{ExplorerArc, ExplorerCondvar, ExplorerMutex, ExplorerPlatform, Observation};
+///
+/// let search = Explorer::default().run(|| {
+///     let pair = ExplorerArc::new((ExplorerMutex::new(false), ExplorerCondvar::new()));
+///     let theirs = pair.clone();
+///     let other = ExplorerPlatform::spawn(move || {
+///         *theirs.0.lock() = true;
+///         theirs.1.notify_one();
+///     });
+///     let mut is_set = pair.0.lock();
+///     while !*is_set {
+///         is_set = pair.1.wait(is_set);
+///     }
+///     drop(is_set);
+///     other.join();
+///     Observation::none()
+/// });
+/// assert_eq!(search.end, SearchEnd::Complete);
+/// ```
 #[derive(Debug)]
 pub struct ExplorerCondvar {
     object: ObjectId,
@@ -410,6 +521,20 @@ impl platform::Condvar<ExplorerPlatform> for ExplorerCondvar {
 /// by what the value's destructor does on the platform. Where a destructor is seen to make a
 /// step, the search begins again with every drop of a pointer to that type as a step, so that
 /// each of the tasks gets to be the last.
+///
+/// ```
+/// use selvedge_sim::explorer::{Explorer, SearchEnd};
+/// use selvedge_sim::platform::Shared;
+/// use selvedge_sim::{ExplorerArc, Observation};
+///
+/// let search = Explorer::default().run(|| {
+///     let first = ExplorerArc::new(7);
+///     let second = first.clone();
+///     assert_eq!(*first, *second);
+///     Observation::none()
+/// });
+/// assert_eq!(search.end, SearchEnd::Complete);
+/// ```
 #[derive(Debug)]
 pub struct ExplorerArc<T: 'static> {
     object: ObjectId,
@@ -452,6 +577,19 @@ impl<T: 'static> Drop for ExplorerArc<T> {
 }
 
 /// A task of a search.
+///
+/// ```
+/// use selvedge_sim::explorer::{Explorer, SearchEnd};
+/// use selvedge_sim::platform::{JoinHandle, Platform};
+/// use selvedge_sim::{ExplorerJoinHandle, ExplorerPlatform, Observation};
+///
+/// let search = Explorer::default().run(|| {
+///     let other: ExplorerJoinHandle<u32> = ExplorerPlatform::spawn(|| 7);
+///     assert_eq!(other.join(), 7);
+///     Observation::none()
+/// });
+/// assert_eq!(search.end, SearchEnd::Complete);
+/// ```
 #[derive(Debug)]
 pub struct ExplorerJoinHandle<T> {
     task: u32,
@@ -477,6 +615,21 @@ impl<T> platform::JoinHandle<T> for ExplorerJoinHandle<T> {
 }
 
 /// Wakes a parked task of a search.
+///
+/// ```
+/// use selvedge_sim::explorer::{Explorer, SearchEnd};
+/// use selvedge_sim::platform::{Platform, Unpark};
+/// use selvedge_sim::{ExplorerPlatform, ExplorerThread, Observation};
+///
+/// let search = Explorer::default().run(|| {
+///     let me: ExplorerThread = ExplorerPlatform::current();
+///     me.unpark();
+///     // It was unparked before: it goes on at once.
+///     ExplorerPlatform::park();
+///     Observation::none()
+/// });
+/// assert_eq!(search.end, SearchEnd::Complete);
+/// ```
 #[derive(Clone, Debug)]
 pub struct ExplorerThread {
     token: ObjectId,
@@ -492,142 +645,3 @@ impl platform::Unpark for ExplorerThread {
         op.done();
     }
 }
-
-/// An atomic of the explorer.
-pub struct ExplorerAtomic<A> {
-    object: ObjectId,
-    place: Place,
-    value: A,
-}
-
-impl<A: fmt::Debug> fmt::Debug for ExplorerAtomic<A> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.value.fmt(f)
-    }
-}
-
-impl<A> ExplorerAtomic<A> {
-    fn of(value: A, word: u64, type_name: &'static str, site: &'static Location<'static>) -> Self {
-        let object = ObjectId::new("atomic");
-        runtime::has_value(object, word);
-        ExplorerAtomic {
-            object,
-            place: trace::created(me, ObjectKind::Atomic, || type_name, site),
-            value,
-        }
-    }
-
-    /// An access that may write. Where it leaves the value as it was, it could be told from
-    /// a read by nobody, and counts as one: that is how a failed exchange is none.
-    fn write<V: Word, R>(
-        &self,
-        operation: Operation,
-        update: Update,
-        site: &'static Location<'static>,
-        look: impl Fn(&A) -> V,
-        write: impl FnOnce(&A) -> R,
-    ) -> R {
-        let op = Pending::begin(me, operation, self.place, site);
-        runtime::write(self.object, update);
-        let before = look(&self.value);
-        let result = write(&self.value);
-        let after = look(&self.value);
-        match after == before {
-            true => runtime::was_a_read(),
-            false => runtime::has_value(self.object, after.word()),
-        }
-        // What a store overwrites it does not look at.
-        let read = (operation != Operation::Store).then(|| before.word());
-        op.done_as(true, || (read, Some(after.word())));
-        result
-    }
-}
-
-// ORDERING: SeqCst, all. One thread runs all tasks, and they are to see one order of steps.
-const ORDER: Ordering = Ordering::SeqCst;
-
-macro_rules! explorer_atomics {
-    ($($atomic:ident: $value:ty),*) => {$(
-        impl platform::Atomic<$value> for ExplorerAtomic<sync::atomic::$atomic> {
-            #[track_caller]
-            fn new(value: $value) -> Self {
-                let word = value.word();
-                let value = sync::atomic::$atomic::new(value);
-                ExplorerAtomic::of(value, word, stringify!($value), Location::caller())
-            }
-            #[track_caller]
-            fn load(&self, _: Ordering) -> $value {
-                let op = Pending::begin(me, Operation::Load, self.place, Location::caller());
-                runtime::access(self.object, Kind::Read);
-                let value = self.value.load(ORDER);
-                op.done_as(true, || (Some(value.word()), None));
-                value
-            }
-            #[track_caller]
-            fn store(&self, value: $value, _: Ordering) {
-                self.write(
-                    Operation::Store,
-                    Update::Put(value.word()),
-                    Location::caller(),
-                    |cell| cell.load(ORDER),
-                    |cell| cell.store(value, ORDER),
-                );
-            }
-            #[track_caller]
-            fn swap(&self, value: $value, _: Ordering) -> $value {
-                self.write(
-                    Operation::Swap,
-                    Update::Put(value.word()),
-                    Location::caller(),
-                    |cell| cell.load(ORDER),
-                    |cell| cell.swap(value, ORDER),
-                )
-            }
-            #[track_caller]
-            fn compare_exchange(
-                &self,
-                current: $value,
-                new: $value,
-                _: Ordering,
-                _: Ordering,
-            ) -> Result<$value, $value> {
-                let site = Location::caller();
-                let op = Pending::begin(me, Operation::CompareExchange, self.place, site);
-                runtime::write(self.object, Update::Exchange(current.word(), new.word()));
-                let result = self.value.compare_exchange(current, new, ORDER, ORDER);
-                let (Ok(before) | Err(before)) = result;
-                match result.is_err() || before == new {
-                    true => runtime::was_a_read(),
-                    false => runtime::has_value(self.object, new.word()),
-                }
-                let wrote = result.ok().map(|_| new.word());
-                op.done_as(result.is_ok(), || (Some(before.word()), wrote));
-                result
-            }
-        }
-    )*};
-}
-macro_rules! explorer_integers {
-    ($($atomic:ident: $value:ty),*) => {$(
-        impl platform::AtomicInt<$value> for ExplorerAtomic<sync::atomic::$atomic> {
-            explorer_integers!(@ $value,
-                fetch_add FetchAdd Shift, fetch_sub FetchSub Shift, fetch_and FetchAnd And,
-                fetch_or FetchOr Or, fetch_max FetchMax Max
-            );
-        }
-    )*};
-    (@ $value:ty, $($method:ident $operation:ident $update:ident),*) => {$(
-        #[track_caller]
-        fn $method(&self, value: $value, _: Ordering) -> $value {
-            self.write(
-                Operation::$operation,
-                Update::$update(value.word()),
-                Location::caller(),
-                |cell| cell.load(ORDER),
-                |cell| cell.$method(value, ORDER),
-            )
-        }
-    )*};
-}
-explorer_atomics!(AtomicBool: bool, AtomicU8: u8, AtomicU16: u16, AtomicU32: u32, AtomicU64: u64, AtomicUsize: usize);
-explorer_integers!(AtomicU8: u8, AtomicU16: u16, AtomicU32: u32, AtomicU64: u64, AtomicUsize: usize);

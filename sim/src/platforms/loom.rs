@@ -21,6 +21,16 @@ use crate::trace::{self, ObjectKind, Operation, Pending, Place, Word};
 /// What loom does not model, and what happens here instead: a timed wait never times out; a
 /// `SeqCst` access counts as acquire-release (use fences); loads are never reordered after
 /// stores that follow them; at most five threads with the main one.
+///
+/// ```
+/// use selvedge_sim::platform::{JoinHandle, Platform};
+/// use selvedge_sim::LoomPlatform;
+///
+/// loom::model(|| {
+///     let other = LoomPlatform::spawn(|| 1 + 1);
+///     assert_eq!(other.join(), 2);
+/// });
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LoomPlatform;
 
@@ -99,6 +109,17 @@ fn number_of(thread: &thread::Thread) -> u64 {
 }
 
 /// Loom's mutex.
+///
+/// ```
+/// use selvedge_sim::platform::Mutex;
+/// use selvedge_sim::LoomMutex;
+///
+/// loom::model(|| {
+///     let lock = LoomMutex::new(1);
+///     *lock.lock() += 1;
+///     assert_eq!(lock.into_inner(), 2);
+/// });
+/// ```
 #[derive(Debug)]
 pub struct LoomMutex<T> {
     mutex: Mutex<T>,
@@ -139,6 +160,18 @@ impl<T: Send> platform::Mutex<T> for LoomMutex<T> {
 }
 
 /// Access to what a [`LoomMutex`] guards.
+///
+/// ```
+/// use selvedge_sim::platform::Mutex;
+/// use selvedge_sim::{LoomGuard, LoomMutex};
+///
+/// loom::model(|| {
+///     let lock = LoomMutex::new(1);
+///     let mut guard: LoomGuard<'_, u32> = lock.lock();
+///     *guard += 1;
+///     assert!(lock.try_lock().is_none());
+/// });
+/// ```
 pub type LoomGuard<'a, T> = Held<MutexGuard<'a, T>>;
 
 fn held<G>(
@@ -151,6 +184,17 @@ fn held<G>(
 }
 
 /// Loom's readers-writer lock.
+///
+/// ```
+/// use selvedge_sim::platform::RwLock;
+/// use selvedge_sim::LoomRwLock;
+///
+/// loom::model(|| {
+///     let lock = LoomRwLock::new(1);
+///     *lock.write() += 1;
+///     assert_eq!(*lock.read(), 2);
+/// });
+/// ```
 #[derive(Debug)]
 pub struct LoomRwLock<T> {
     lock: RwLock<T>,
@@ -192,6 +236,26 @@ impl<T: Send + Sync> platform::RwLock<T> for LoomRwLock<T> {
 }
 
 /// Loom's condition variable. It never wakes spuriously and never times out.
+///
+/// ```
+/// use selvedge_sim::platform::{Condvar, JoinHandle, Mutex, Platform, Shared};
+/// use selvedge_sim::{LoomArc, LoomCondvar, LoomMutex, LoomPlatform};
+///
+/// loom::model(|| {
+///     let pair = LoomArc::new((LoomMutex::new(false), LoomCondvar::new()));
+///     let theirs = pair.clone();
+///     let other = LoomPlatform::spawn(move || {
+///         *theirs.0.lock() = true;
+///         theirs.1.notify_one();
+///     });
+///     let mut is_set = pair.0.lock();
+///     while !*is_set {
+///         is_set = pair.1.wait(is_set);
+///     }
+///     drop(is_set);
+///     other.join();
+/// });
+/// ```
 #[derive(Debug)]
 pub struct LoomCondvar {
     condvar: Condvar,
@@ -243,6 +307,17 @@ impl platform::Condvar<LoomPlatform> for LoomCondvar {
 }
 
 /// Loom's shared pointer: each clone and drop is a step it orders.
+///
+/// ```
+/// use selvedge_sim::platform::Shared;
+/// use selvedge_sim::LoomArc;
+///
+/// loom::model(|| {
+///     let first = LoomArc::new(7);
+///     let second = first.clone();
+///     assert_eq!(*first, *second);
+/// });
+/// ```
 #[derive(Debug)]
 pub struct LoomArc<T>(Arc<T>);
 
@@ -267,6 +342,16 @@ impl<T> Clone for LoomArc<T> {
 }
 
 /// A thread of a loom model.
+///
+/// ```
+/// use selvedge_sim::platform::{JoinHandle, Platform};
+/// use selvedge_sim::{LoomJoinHandle, LoomPlatform};
+///
+/// loom::model(|| {
+///     let other: LoomJoinHandle<u32> = LoomPlatform::spawn(|| 7);
+///     assert_eq!(other.join(), 7);
+/// });
+/// ```
 #[derive(Debug)]
 pub struct LoomJoinHandle<T> {
     handle: thread::JoinHandle<T>,
@@ -285,6 +370,18 @@ impl<T: 'static> platform::JoinHandle<T> for LoomJoinHandle<T> {
 }
 
 /// Wakes a parked thread of a loom model.
+///
+/// ```
+/// use selvedge_sim::platform::{Platform, Unpark};
+/// use selvedge_sim::{LoomPlatform, LoomThread};
+///
+/// loom::model(|| {
+///     let me: LoomThread = LoomPlatform::current();
+///     me.unpark();
+///     // It was unparked before: it goes on at once.
+///     LoomPlatform::park();
+/// });
+/// ```
 #[derive(Clone, Debug)]
 pub struct LoomThread(thread::Thread);
 

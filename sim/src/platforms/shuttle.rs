@@ -23,6 +23,19 @@ use shuttle::thread;
 ///
 /// Every atomic access counts as `SeqCst` whatever it says, so no weak-memory bug shows here;
 /// that is loom's part. A timed wait is a *choice*: shuttle's own never fires, ours may.
+///
+/// ```
+/// use selvedge_sim::platform::{JoinHandle, Platform};
+/// use selvedge_sim::ShuttlePlatform;
+///
+/// shuttle::check_random(
+///     || {
+///         let other = ShuttlePlatform::spawn(|| 1 + 1);
+///         assert_eq!(other.join(), 2);
+///     },
+///     10,
+/// );
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ShuttlePlatform;
 
@@ -95,6 +108,20 @@ fn number_of(thread: &thread::Thread) -> u64 {
 }
 
 /// Shuttle's mutex.
+///
+/// ```
+/// use selvedge_sim::platform::Mutex;
+/// use selvedge_sim::ShuttleMutex;
+///
+/// shuttle::check_random(
+///     || {
+///         let lock = ShuttleMutex::new(1);
+///         *lock.lock() += 1;
+///         assert_eq!(lock.into_inner(), 2);
+///     },
+///     10,
+/// );
+/// ```
 #[derive(Debug)]
 pub struct ShuttleMutex<T> {
     mutex: Mutex<T>,
@@ -156,6 +183,21 @@ impl<T: Send> platform::Mutex<T> for ShuttleMutex<T> {
 }
 
 /// Shuttle's guard, and the mutex it came from: a timed wait unlocks and locks again itself.
+///
+/// ```
+/// use selvedge_sim::platform::Mutex;
+/// use selvedge_sim::{ShuttleGuard, ShuttleMutex};
+///
+/// shuttle::check_random(
+///     || {
+///         let lock = ShuttleMutex::new(1);
+///         let mut guard: ShuttleGuard<'_, u32> = lock.lock();
+///         *guard += 1;
+///         assert!(lock.try_lock().is_none());
+///     },
+///     10,
+/// );
+/// ```
 #[derive(Debug)]
 pub struct ShuttleGuard<'a, T> {
     /// Gone only while it is dropped or handed to a wait.
@@ -188,6 +230,20 @@ impl<T> Drop for ShuttleGuard<'_, T> {
 }
 
 /// Shuttle's readers-writer lock.
+///
+/// ```
+/// use selvedge_sim::platform::RwLock;
+/// use selvedge_sim::ShuttleRwLock;
+///
+/// shuttle::check_random(
+///     || {
+///         let lock = ShuttleRwLock::new(1);
+///         *lock.write() += 1;
+///         assert_eq!(*lock.read(), 2);
+///     },
+///     10,
+/// );
+/// ```
 #[derive(Debug)]
 pub struct ShuttleRwLock<T> {
     lock: RwLock<T>,
@@ -241,6 +297,29 @@ const PATIENCE: u32 = 100;
 ///
 /// The bookkeeping uses std's own mutex: shuttle runs one task at a time and switches only
 /// inside its own primitives, none of which is called while it is locked.
+///
+/// ```
+/// use selvedge_sim::platform::{Condvar, JoinHandle, Mutex, Platform, Shared};
+/// use selvedge_sim::{ShuttleArc, ShuttleCondvar, ShuttleMutex, ShuttlePlatform};
+///
+/// shuttle::check_random(
+///     || {
+///         let pair = ShuttleArc::new((ShuttleMutex::new(false), ShuttleCondvar::new()));
+///         let theirs = pair.clone();
+///         let other = ShuttlePlatform::spawn(move || {
+///             *theirs.0.lock() = true;
+///             theirs.1.notify_one();
+///         });
+///         let mut is_set = pair.0.lock();
+///         while !*is_set {
+///             is_set = pair.1.wait(is_set);
+///         }
+///         drop(is_set);
+///         other.join();
+///     },
+///     10,
+/// );
+/// ```
 #[derive(Debug)]
 pub struct ShuttleCondvar {
     untimed: Condvar,
@@ -352,6 +431,20 @@ impl platform::Condvar<ShuttlePlatform> for ShuttleCondvar {
 }
 
 /// Shuttle's shared pointer.
+///
+/// ```
+/// use selvedge_sim::platform::Shared;
+/// use selvedge_sim::ShuttleArc;
+///
+/// shuttle::check_random(
+///     || {
+///         let first = ShuttleArc::new(7);
+///         let second = first.clone();
+///         assert_eq!(*first, *second);
+///     },
+///     10,
+/// );
+/// ```
 #[derive(Debug)]
 pub struct ShuttleArc<T>(Arc<T>);
 
@@ -375,6 +468,19 @@ impl<T> Clone for ShuttleArc<T> {
 }
 
 /// A task of a shuttle run.
+///
+/// ```
+/// use selvedge_sim::platform::{JoinHandle, Platform};
+/// use selvedge_sim::{ShuttleJoinHandle, ShuttlePlatform};
+///
+/// shuttle::check_random(
+///     || {
+///         let other: ShuttleJoinHandle<u32> = ShuttlePlatform::spawn(|| 7);
+///         assert_eq!(other.join(), 7);
+///     },
+///     10,
+/// );
+/// ```
 #[derive(Debug)]
 pub struct ShuttleJoinHandle<T> {
     handle: thread::JoinHandle<T>,
@@ -393,6 +499,21 @@ impl<T> platform::JoinHandle<T> for ShuttleJoinHandle<T> {
 }
 
 /// Wakes a parked task of a shuttle run.
+///
+/// ```
+/// use selvedge_sim::platform::{Platform, Unpark};
+/// use selvedge_sim::{ShuttlePlatform, ShuttleThread};
+///
+/// shuttle::check_random(
+///     || {
+///         let me: ShuttleThread = ShuttlePlatform::current();
+///         me.unpark();
+///         // It was unparked before: it goes on at once.
+///         ShuttlePlatform::park();
+///     },
+///     10,
+/// );
+/// ```
 #[derive(Clone, Debug)]
 pub struct ShuttleThread(thread::Thread);
 

@@ -14,6 +14,15 @@ const MAX_BYTES: u64 = 4 << 20;
 /// The text of a line of source, without its end. The file is looked for in the current folder,
 /// then in each folder above it that has a `Cargo.toml`. `None` where there is no such file or
 /// no such line, and where the path is absolute or leads out of the folder.
+///
+/// ```
+/// use selvedge_sim::timeline::source_line;
+/// use selvedge_sim::trace::Site;
+///
+/// let site = Site { file: "src/lib.rs".to_owned(), line: 1 };
+/// assert!(source_line(&site).is_some_and(|line| line.starts_with("//!")));
+/// assert_eq!(source_line(&Site { file: "/etc/hostname".to_owned(), ..site }), None);
+/// ```
 #[must_use]
 pub fn source_line(site: &Site) -> Option<String> {
     let here = std::env::current_dir().ok()?;

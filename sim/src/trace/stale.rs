@@ -4,11 +4,25 @@
 //! it may give an older one, and such a load looks like any other in a list of events. Here it
 //! is told apart. A stale read of the very value that was written last cannot be told from a
 //! fresh one, and does no harm.
+//!
+//! ```
+//! use selvedge_sim::trace::{Trace, stale};
+//!
+//! assert!(stale::reads(&Trace::default()).is_empty());
+//! ```
 
 use super::{ObjectKind, Operation, Trace};
 
 /// A read of an atomic that gave another value than the last one written to it in the order of
 /// events.
+///
+/// ```
+/// use selvedge_sim::trace::stale::StaleRead;
+///
+/// // Event 5 read something else than the 7 that event 3 had written.
+/// let read = StaleRead { event: 5, write: 3, latest: 7 };
+/// assert!(read.write < read.event);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StaleRead {
     /// Which event reads: a place in [`Trace::events`].
@@ -21,6 +35,43 @@ pub struct StaleRead {
 
 /// The stale reads of a trace, in the order of events. What an atomic began with is not in a
 /// trace, so nothing is said of reads before its first write.
+///
+/// ```
+/// use selvedge_sim::TaskName;
+/// use selvedge_sim::trace::{Event, Object, ObjectKind, Operation, Site, Trace, stale};
+///
+/// let event = |operation, read, wrote| Event {
+///     task: 0,
+///     operation,
+///     object: Some(0),
+///     peer: None,
+///     read,
+///     wrote,
+///     ok: true,
+///     text: String::new(),
+///     site: Site::default(),
+///     since: 0,
+///     step: 0,
+/// };
+/// let flag = Object {
+///     creator: 0,
+///     ordinal: 0,
+///     kind: ObjectKind::Atomic,
+///     of: String::new(),
+///     site: Site::default(),
+/// };
+/// let trace = Trace {
+///     tasks: vec![TaskName { parent: 0, child: 0 }],
+///     objects: vec![flag],
+///     events: vec![
+///         event(Operation::Store, None, Some(1)),
+///         event(Operation::Load, Some(0), None),
+///     ],
+///     ..Trace::default()
+/// };
+/// let reads = stale::reads(&trace);
+/// assert_eq!((reads[0].event, reads[0].write, reads[0].latest), (1, 0, 1));
+/// ```
 #[must_use]
 pub fn reads(trace: &Trace) -> Vec<StaleRead> {
     let mut last: Vec<Option<(u32, u64)>> = vec![None; trace.objects.len()];

@@ -1,9 +1,33 @@
 //! Who held what, who waited for whom: worked out from a trace, so that it is the same for
 //! every engine.
+//!
+//! ```
+//! use selvedge_sim::trace::{Blocked, Operation, Site, Trace, waits};
+//!
+//! // Each waits for the other to end.
+//! let joins = |task, peer| Blocked {
+//!     task,
+//!     operation: Operation::Join,
+//!     object: None,
+//!     peer: Some(peer),
+//!     site: Site::default(),
+//!     since: 0,
+//! };
+//! let trace = Trace { blocked: vec![joins(0, 1), joins(1, 0)], ..Trace::default() };
+//! let waits = waits::at_end(&trace);
+//! assert_eq!(waits::cycle(&waits), Some(vec![0, 1]));
+//! ```
 
 use super::{Blocked, ObjectKind, Operation, Trace};
 
 /// One task waits for another, or for nobody that could be named.
+///
+/// ```
+/// use selvedge_sim::trace::{Operation, waits::Waits};
+///
+/// let waits = Waits { task: 1, operation: Operation::Join, object: None, on: vec![0] };
+/// assert_eq!(waits.on, [0]);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waits {
     /// Who waits.
@@ -18,6 +42,13 @@ pub struct Waits {
 
 /// For each event, and once more for the end: which locks are held by whom, as
 /// `(object, task)` pairs, just before it.
+///
+/// ```
+/// use selvedge_sim::trace::{Trace, waits};
+///
+/// // Before the first event, which is the end as well, nobody holds anything.
+/// assert_eq!(waits::holders(&Trace::default()), [vec![]]);
+/// ```
 #[must_use]
 pub fn holders(trace: &Trace) -> Vec<Vec<(u32, u32)>> {
     let mut held: Vec<(u32, u32)> = Vec::new();
@@ -44,6 +75,22 @@ pub fn holders(trace: &Trace) -> Vec<Vec<(u32, u32)>> {
 }
 
 /// Who waits for whom at the end of the trace.
+///
+/// ```
+/// use selvedge_sim::trace::{Blocked, Operation, Site, Trace, waits};
+///
+/// // Each waits for the other to end.
+/// let joins = |task, peer| Blocked {
+///     task,
+///     operation: Operation::Join,
+///     object: None,
+///     peer: Some(peer),
+///     site: Site::default(),
+///     since: 0,
+/// };
+/// let trace = Trace { blocked: vec![joins(0, 1), joins(1, 0)], ..Trace::default() };
+/// assert_eq!(waits::at_end(&trace)[0].on, [1]);
+/// ```
 #[must_use]
 pub fn at_end(trace: &Trace) -> Vec<Waits> {
     let held = holders(trace).pop().unwrap_or_default();
@@ -72,6 +119,14 @@ pub fn at_end(trace: &Trace) -> Vec<Waits> {
 
 /// Tasks each of which waits for the next, and the last for the first; `None` where there is
 /// no such circle.
+///
+/// ```
+/// use selvedge_sim::trace::{Operation, waits::{self, Waits}};
+///
+/// let joins = |task, on| Waits { task, operation: Operation::Join, object: None, on: vec![on] };
+/// assert_eq!(waits::cycle(&[joins(0, 1), joins(1, 2)]), None);
+/// assert_eq!(waits::cycle(&[joins(0, 1), joins(1, 2), joins(2, 1)]), Some(vec![1, 2]));
+/// ```
 #[must_use]
 pub fn cycle(waits: &[Waits]) -> Option<Vec<u32>> {
     let next = |task: u32| {
