@@ -75,7 +75,8 @@ impl Explorer {
     ///     other.join();
     ///     Observation::none()
     /// });
-    /// assert_eq!((estimate.executions, estimate.exact), (2.0, Some(2)));
+    /// assert_eq!(estimate.exact, Some(2));
+    /// assert!((estimate.executions - 2.0).abs() < 0.1, "{estimate:?}");
     /// ```
     pub fn estimate(
         &self,
