@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use crate::child::{Children, Outcome, Request};
-use crate::shrink::{self, Flip, Size};
+use crate::shrink::{Flip, Size};
 use crate::trace::Trace;
 use crate::unit::{End, Task};
 use crate::{DecisionLog, Engine, Seed};
@@ -89,7 +89,7 @@ pub struct Smaller {
 impl Smaller {
     /// Writes into the trace of its execution which switches are critical.
     pub fn mark(&self, trace: &mut Trace) {
-        shrink::mark(&self.switches, trace);
+        trace.mark(&self.switches);
     }
 }
 

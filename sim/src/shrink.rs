@@ -115,15 +115,7 @@ pub struct Flip {
 impl Shrunk {
     /// Writes into the trace of its execution which switches are critical.
     pub fn mark(&self, trace: &mut Trace) {
-        mark(&self.switches, trace);
-    }
-}
-
-/// Writes into the trace which of its switches are critical.
-pub(crate) fn mark(flips: &[Flip], trace: &mut Trace) {
-    for switch in &mut trace.switches {
-        let flip = flips.iter().find(|flip| flip.step == switch.step);
-        switch.critical = flip.and_then(|flip| flip.critical);
+        trace.mark(&self.switches);
     }
 }
 

@@ -409,6 +409,16 @@ impl Trace {
     }
 
     /// Writes down which switches the failure needs.
+    ///
+    /// ```
+    /// use selvedge_sim::Flip;
+    /// use selvedge_sim::trace::{Switch, Trace};
+    ///
+    /// let switch = Switch { step: 3, preemption: true, critical: None };
+    /// let mut trace = Trace { switches: vec![switch], ..Trace::default() };
+    /// trace.mark(&[Flip { step: 3, critical: Some(true) }]);
+    /// assert_eq!(trace.switches[0].critical, Some(true));
+    /// ```
     pub fn mark(&mut self, tried: &[crate::Flip]) {
         for switch in &mut self.switches {
             let flip = tried.iter().find(|flip| flip.step == switch.step);

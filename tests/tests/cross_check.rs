@@ -237,6 +237,7 @@ fn declaring(units: &[Value], differences: &[Difference]) -> Vec<UnitReport> {
         .map(text)
         .collect(),
         more_observations: unit["observations_complete"] == false,
+        escalation: None,
         seed: None,
         shrunk: None,
         took: Duration::ZERO,
