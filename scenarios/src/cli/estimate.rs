@@ -105,6 +105,9 @@ fn run_one(
     };
     let outcome = children.run(&request, &INTERRUPTED, |_| ())?;
     Ok(match outcome.end {
+        Some(End::Estimated { estimate }) if estimate.probes < args.probes => {
+            Found::Fails("livelock".to_owned())
+        }
         Some(End::Estimated { estimate }) => Found::Estimated(estimate),
         Some(End::Violated { failure, .. }) => Found::Fails(failure.signature),
         Some(End::Failed { what }) => Found::Failed(what),

@@ -6,6 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
 
+use super::parallel::divide;
 use super::reduction::Reduction;
 use super::runtime::{Ending, SharedSchedule};
 use super::sleeping::{Habits, Probe};
@@ -14,6 +15,11 @@ use crate::{Observation, panics};
 
 /// Executions of the real search by which its pace is measured.
 const PILOT: u64 = 2_000;
+/// The tree is divided before it is sampled: what differs between subtrees is then known and
+/// not guessed.
+const MOST_SUBTREES: usize = 128;
+/// Each subtree gets at least about so many probes, or nothing is known of their spread.
+const PROBES_A_SUBTREE: usize = 8;
 
 /// How many executions the full search would run, and for how long, by Knuth's method: random
 /// ways down the tree of all traces, each taken to stand for as many as the product of the
@@ -33,7 +39,8 @@ const PILOT: u64 = 2_000;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
-    /// Ways drawn.
+    /// Ways drawn. They are fewer than were asked for only where one did not end within the
+    /// bound on steps: such a body has no number of executions.
     pub probes: u32,
     /// Those of them that got to an end, as those of the search do.
     pub ended: u32,
@@ -97,44 +104,82 @@ impl Explorer {
         let mut session = Session::new(self, SharedSchedule::default(), body);
         let (mut rng, mut habits) = (ChaCha8Rng::seed_from_u64(seed), Habits::default());
         let mut pilot = pilot(&mut session, &mut habits);
-        let mut widths = Vec::new();
-        let (mut ended, mut failed) = (0, 0);
-        while widths.len() < probes as usize {
-            let visible = session.record.seen_dropped.len();
-            let (plan, ending) = session.execute(Plan::Probe(Box::new(Probe::new(rng, habits))));
+        let strata = (probes as usize / PROBES_A_SUBTREE).clamp(1, MOST_SUBTREES);
+        let mut visible = session.record.seen_dropped.len();
+        let mut subtrees = divide(&mut session, strata, || false).prefixes;
+        let mut tally = Tally::of(subtrees.len());
+        while tally.probes < probes && !subtrees.is_empty() {
+            if session.record.seen_dropped.len() > visible {
+                // The tree is another from now on.
+                visible = session.record.seen_dropped.len();
+                subtrees = divide(&mut session, strata, || false).prefixes;
+                tally = Tally::of(subtrees.len());
+                pilot.exact = None;
+                continue;
+            }
+            let place = tally.probes as usize % subtrees.len();
+            let probe = Probe::new(rng, habits, &subtrees[place]);
+            let (plan, ending) = session.execute(Plan::Probe(Box::new(probe)));
             let Plan::Probe(probe) = plan else {
                 break;
             };
             let probe = *probe;
             (rng, habits) = (probe.rng, probe.habits);
             habits.learn(&session.record);
-            if session.record.seen_dropped.len() > visible {
-                // The tree is another from now on.
-                (ended, failed) = (0, 0);
-                widths.clear();
-                pilot.exact = None;
-                continue;
+            tally.add(place, &ending, probe.log_width.exp());
+            if matches!(ending, Ending::Livelock) {
+                break;
             }
-            widths.push(match ending {
-                Ending::GivenUp => 0.0,
-                _ => probe.log_width.exp(),
-            });
-            ended += u32::from(!matches!(ending, Ending::GivenUp));
-            failed += u32::from(!matches!(ending, Ending::GivenUp | Ending::Complete));
         }
-        let n = widths.len().max(1) as f64;
-        let mean = widths.iter().sum::<f64>() / n;
-        let squares = widths.iter().map(|width| (width - mean).powi(2));
-        let variance = squares.sum::<f64>() / (n - 1.0).max(1.0);
+        let (executions, variance) = tally.sum();
         Estimate {
-            probes,
-            ended,
-            failed,
-            executions: mean,
-            standard_error: (variance / n).sqrt(),
+            probes: tally.probes,
+            ended: tally.ended,
+            failed: tally.failed,
+            executions,
+            standard_error: variance.sqrt(),
             exact: pilot.exact,
             rate: pilot.rate,
         }
+    }
+}
+
+/// What the probes of each subtree said.
+struct Tally {
+    probes: u32,
+    ended: u32,
+    failed: u32,
+    widths: Vec<Vec<f64>>,
+}
+
+impl Tally {
+    fn of(subtrees: usize) -> Self {
+        Tally {
+            probes: 0,
+            ended: 0,
+            failed: 0,
+            widths: vec![Vec::new(); subtrees],
+        }
+    }
+
+    fn add(&mut self, subtree: usize, ending: &Ending, width: f64) {
+        let ended = !matches!(ending, Ending::GivenUp);
+        self.probes += 1;
+        self.ended += u32::from(ended);
+        self.failed += u32::from(ended && !matches!(ending, Ending::Complete));
+        self.widths[subtree].push(if ended { width } else { 0.0 });
+    }
+
+    /// The sum of the subtrees' means, and the variance of that.
+    fn sum(&self) -> (f64, f64) {
+        let of_one = |widths: &Vec<f64>| {
+            let n = widths.len().max(1) as f64;
+            let mean = widths.iter().sum::<f64>() / n;
+            let squares = widths.iter().map(|width| (width - mean).powi(2));
+            (mean, squares.sum::<f64>() / (n - 1.0).max(1.0) / n)
+        };
+        let of_each = self.widths.iter().map(of_one);
+        of_each.fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
     }
 }
 
@@ -163,7 +208,8 @@ fn pilot(session: &mut Session, habits: &mut Habits) -> Pilot {
         reduction = back;
         habits.learn(&session.record);
         executions += u64::from(!matches!(ending, Ending::GivenUp));
-        if matches!(ending, Ending::Broken(_)) {
+        if matches!(ending, Ending::Broken(_) | Ending::Livelock) {
+            // A search ends there, and to go on would take for ever.
             break None;
         }
         if session.record.is_open_to_any() {

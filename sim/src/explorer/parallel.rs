@@ -107,14 +107,32 @@ where
     let mut session = Session::new(explorer, watch.running(0), move || body());
     session.record = known;
     let enough = SUBTREES_PER_WORKER * explorer.workers;
+    let divided = divide(&mut session, enough, || explorer.is_out_of_time(started));
+    watch.ended(0);
+    Cut {
+        prefixes: divided.prefixes,
+        runs: divided.runs,
+        record: session.record,
+        broken: divided.broken,
+    }
+}
+
+/// The tree divided.
+pub(super) struct Divided {
+    /// In order; together they are the whole tree, without what gets to no end.
+    pub(super) prefixes: Vec<Prefix>,
+    /// Executions it took.
+    runs: u64,
+    broken: Option<String>,
+}
+
+/// Divides the tree into so many subtrees, or somewhat more; into fewer where there are not
+/// as many, or where it is to stop.
+pub(super) fn divide(session: &mut Session, enough: usize, stops: impl Fn() -> bool) -> Divided {
     let (mut runs, mut broken) = (0, None);
     let mut prefixes = vec![Prefix::default()];
     let mut rounds = 0;
-    while prefixes.len() < enough
-        && rounds < MOST_ROUNDS
-        && broken.is_none()
-        && !explorer.is_out_of_time(started)
-    {
+    while prefixes.len() < enough && rounds < MOST_ROUNDS && broken.is_none() && !stops() {
         rounds += 1;
         let visible = session.record.seen_dropped.len();
         let mut grown = Vec::new();
@@ -150,11 +168,9 @@ where
             break;
         }
     }
-    watch.ended(0);
-    Cut {
+    Divided {
         prefixes,
         runs,
-        record: session.record,
         broken,
     }
 }

@@ -287,16 +287,19 @@ pub(super) struct Probe {
     pub(super) habits: Habits,
     /// Natural logarithm of the number of ways this one stands for: one over its chance.
     pub(super) log_width: f64,
+    prefix: Prefix,
     sleep: Sleep,
 }
 
 impl Probe {
-    pub(super) fn new(rng: ChaCha8Rng, habits: Habits) -> Self {
+    /// A way that begins like this.
+    pub(super) fn new(rng: ChaCha8Rng, habits: Habits, prefix: &Prefix) -> Self {
         Probe {
             rng,
             habits,
             log_width: 0.0,
-            sleep: Sleep::default(),
+            prefix: prefix.clone(),
+            sleep: prefix.sleep.clone(),
         }
     }
 
@@ -340,6 +343,9 @@ impl Probe {
 
 impl Strategy for Probe {
     fn pick(&mut self, record: &Record, enabled: &[u32], _current: u32) -> Pick {
+        if let Some(pick) = self.prefix.follow(record, enabled) {
+            return pick;
+        }
         self.sleep.wake(record);
         let options = self.sleep.options(record, enabled);
         if options.is_empty() {
