@@ -3,12 +3,15 @@
 
 use std::collections::BTreeSet;
 use std::panic::Location;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::SeedableRng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use crate::engines::odometer::Odometer;
+use crate::explorer::runtime;
 use crate::lock;
+use crate::platforms::loom_number;
 use crate::trace::{self, Operation};
 
 /// One test body on one platform: run once an execution, from scratch.
@@ -99,7 +102,22 @@ pub struct Cx {
     seed: u64,
     execution: u64,
     rounds: u32,
+    choices: Choices,
 }
+
+/// Who makes the choices of a body, where that is not the explorer.
+#[derive(Clone, Debug)]
+pub(crate) enum Choices {
+    /// They are drawn.
+    Drawn(Arc<Mutex<ChaCha8Rng>>),
+    /// Shuttle's scheduler draws them.
+    Shuttle,
+    /// Under loom, all combinations are gone through.
+    Counted(Arc<Mutex<Odometer>>),
+}
+
+/// The stream that choices are drawn from; concerns have the small numbers.
+const CHOICES: u64 = u64::MAX - 1;
 
 impl Cx {
     /// The context of execution number `execution` of a run with this `seed`.
@@ -109,7 +127,13 @@ impl Cx {
             seed,
             execution,
             rounds,
+            choices: Choices::Drawn(Arc::new(Mutex::new(rng_of(seed, execution, CHOICES)))),
         }
+    }
+
+    /// The same, where somebody else makes the choices.
+    pub(crate) fn choosing(self, choices: Choices) -> Self {
+        Cx { choices, ..self }
     }
 
     /// How often to repeat an operation that races: 1 under a checker, which tries every
@@ -124,10 +148,55 @@ impl Cx {
     /// exhaustive search needs.
     #[must_use]
     pub fn rng(&self, concern: u64) -> ChaCha8Rng {
-        let mut rng = ChaCha8Rng::seed_from_u64(self.seed ^ self.execution.rotate_left(32));
-        rng.set_stream(concern);
-        rng
+        rng_of(self.seed, self.execution, concern)
     }
+
+    /// One of the numbers below `n`, by a choice that belongs to the test: which operation comes
+    /// next, whether a call fails. Where `n` is 0 or 1 there is none, and it is 0.
+    ///
+    /// The explorer and loom go through all of them, in every combination with the others and
+    /// with the schedules; so keep `n` small there. Shuttle and real threads draw one. A seed
+    /// holds what was chosen, but for real threads, whose threads may draw in another order.
+    ///
+    /// ```
+    /// use selvedge_sim::explorer::Explorer;
+    /// use selvedge_sim::{Cx, Observation};
+    ///
+    /// let search = Explorer::default().run(|| {
+    ///     let cx = Cx::new(0, 0, 1);
+    ///     Observation::of(format!("{}{}", cx.choose(2), cx.choose(3)))
+    /// });
+    /// assert_eq!(search.executions, 6);
+    /// assert_eq!(search.observations.into_iter().collect::<Vec<_>>().join(" "), "00 01 02 10 11 12");
+    /// ```
+    #[track_caller]
+    #[must_use]
+    pub fn choose(&self, n: u32) -> u32 {
+        if n < 2 {
+            return 0;
+        }
+        let taken = runtime::choose(n).unwrap_or_else(|| match &self.choices {
+            Choices::Drawn(rng) => below(lock(rng).next_u64(), n),
+            Choices::Shuttle => below(
+                shuttle::rand::RngCore::next_u64(&mut shuttle::rand::thread_rng()),
+                n,
+            ),
+            Choices::Counted(odometer) => lock(odometer).take(loom_number(), n),
+        });
+        trace::chose(taken, Location::caller().into());
+        taken
+    }
+}
+
+fn rng_of(seed: u64, execution: u64, stream: u64) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed ^ execution.rotate_left(32));
+    rng.set_stream(stream);
+    rng
+}
+
+/// The number of 64 bits, brought below `n`.
+fn below(drawn: u64, n: u32) -> u32 {
+    u32::try_from(drawn % u64::from(n)).unwrap_or(0)
 }
 
 /// What one execution came to, as far as it may differ between schedules: the set of all of

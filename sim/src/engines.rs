@@ -13,6 +13,7 @@
 pub(crate) mod explorer;
 pub(crate) mod loom;
 pub(crate) mod native;
+pub(crate) mod odometer;
 pub(crate) mod shuttle;
 
 use std::fmt;

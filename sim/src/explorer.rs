@@ -17,6 +17,10 @@
 //! number of them is seen giving up only when nobody else can go on. Likewise a task's timed
 //! waits time out at will twice, and after that only when nobody else can go on.
 //!
+//! # Choices
+//! What a body takes by [`Cx::choose`](crate::Cx::choose) is gone through like the schedule:
+//! every choice with every order.
+//!
 //! ```
 //! use selvedge_sim::explorer::{Explorer, SearchEnd};
 //! use selvedge_sim::platform::{Atomic, JoinHandle, Ordering, Platform, Shared};

@@ -137,7 +137,8 @@ impl Host {
         let _ = lock(&self.events).send(event);
     }
 
-    fn executions(&self) -> u64 {
+    /// Executions begun.
+    pub(crate) fn executions(&self) -> u64 {
         // ORDERING: Relaxed. Display only.
         self.executions.load(Ordering::Relaxed)
     }

@@ -111,7 +111,7 @@ mod verdict;
 
 pub use body::{Bodies, BodyFn, Cx, Observation, Violation, note, reach, violate};
 pub use engines::{Engine, Strategy, UnknownEngine};
-pub use log::{DecisionLog, Schedule, TaskName};
+pub use log::{Choice, DecisionLog, Schedule, TaskName};
 pub use platforms::{
     Cell, ExplorerArc, ExplorerAtomic, ExplorerCondvar, ExplorerGuard, ExplorerJoinHandle,
     ExplorerMutex, ExplorerPlatform, ExplorerReadGuard, ExplorerRwLock, ExplorerThread,

@@ -15,8 +15,13 @@ use serde::{Deserialize, Serialize};
 pub enum DecisionLog {
     /// Which task ran at each step, and which random values the body drew.
     Schedule(Schedule),
-    /// Loom's own path to the execution, as loom writes it (JSON). It fits the same code only.
-    Checkpoint(String),
+    /// What loom did. It fits the same code only.
+    Checkpoint {
+        /// Loom's own path to the execution, as loom writes it (JSON).
+        path: String,
+        /// The choices the body made, which loom knows nothing of.
+        choices: Vec<Choice>,
+    },
     /// The workload's seed and the number of the execution. Real threads are scheduled by the
     /// machine, so the same workload may have to run many times before the same thing happens.
     Workload {
@@ -25,6 +30,17 @@ pub enum DecisionLog {
         /// The execution, counted from 1.
         execution: u64,
     },
+}
+
+/// One choice of a body under loom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Choice {
+    /// The thread that made it, by loom's number.
+    pub task: u32,
+    /// Which of its choices it was, counted from 0.
+    pub ordinal: u32,
+    /// What was taken.
+    pub taken: u32,
 }
 
 /// A schedule of one execution.
@@ -54,7 +70,8 @@ pub struct Schedule {
     pub tasks: Vec<TaskName>,
     /// Runs of steps: which task (by place), and how many steps in a row.
     pub steps: Vec<(u32, u32)>,
-    /// The random values handed to the body, in order.
+    /// The random values handed to the body, the choices made for it and the waiters notified,
+    /// in order.
     pub draws: Vec<u64>,
     /// What the body's own chance was drawn from: the run's seed.
     pub seed: u64,

@@ -181,6 +181,7 @@ pub use self::explorer::{
 };
 
 pub(crate) use self::loom::me as loom_task;
+pub(crate) use self::loom::number as loom_number;
 pub use self::loom::{
     LoomArc, LoomCondvar, LoomGuard, LoomJoinHandle, LoomMutex, LoomPlatform, LoomRwLock,
     LoomThread,

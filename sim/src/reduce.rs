@@ -191,10 +191,10 @@ impl Children {
     ) -> io::Result<Shrinking> {
         match (&seed.log, seed.engine) {
             (DecisionLog::Schedule(_), _) => self.examine(seed, true, limit, interrupted),
-            (DecisionLog::Checkpoint(path), Engine::Loom { .. }) => {
+            (DecisionLog::Checkpoint { path, .. }, Engine::Loom { .. }) => {
                 self.shrink_checkpoint(seed, path, limit, interrupted)
             }
-            (DecisionLog::Checkpoint(_), _) => {
+            (DecisionLog::Checkpoint { .. }, _) => {
                 Ok(Shrinking::Impossible("only loom can read a checkpoint"))
             }
             (DecisionLog::Workload { .. }, _) => Ok(Shrinking::Impossible(
@@ -286,7 +286,7 @@ impl Children {
                 Some(End::Violated { failure, .. }) if failure.signature == seed.signature => {
                     let found = self.seed_of(&request, &outcome, &seed.revision, interrupted)?;
                     let smaller = found.and_then(|found| {
-                        let DecisionLog::Checkpoint(path) = &found.log else {
+                        let DecisionLog::Checkpoint { path, .. } = &found.log else {
                             return None;
                         };
                         Some((size_of_path(path)?, found))

@@ -104,7 +104,7 @@ impl Children {
             Some(End::NotReproduced { stale: true, why }) => Replayed::Stale(why),
             Some(End::NotReproduced { stale: false, why }) => Replayed::NotReproduced(why),
             // A checkpoint of other code makes loom itself fail.
-            Some(End::Failed { what }) if matches!(seed.log, DecisionLog::Checkpoint(_)) => {
+            Some(End::Failed { what }) if matches!(seed.log, DecisionLog::Checkpoint { .. }) => {
                 Replayed::Stale(what)
             }
             Some(End::Failed { what }) => Replayed::Failed(what),

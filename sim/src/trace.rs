@@ -32,8 +32,8 @@ use crate::log::path_of;
 use crate::{Failure, TaskName};
 
 pub(crate) use self::recorder::{
-    Pending, Place, Word, created, finished, note, place_of, resumed, spawned, start, started,
-    step, stop, switched, take,
+    Pending, Place, Word, chose, created, finished, note, place_of, resumed, spawned, start,
+    started, step, stop, switched, take,
 };
 
 /// One execution.

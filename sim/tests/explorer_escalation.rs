@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use selvedge_core::platform::{Atomic, JoinHandle, Ordering, Platform, Shared};
+use selvedge_core::platform::{Atomic, AtomicInt, JoinHandle, Ordering, Platform, Shared};
 use selvedge_sim::explorer::{Explorer, SearchEnd};
-use selvedge_sim::{ExplorerPlatform as P, Observation, violation};
+use selvedge_sim::{Class, Cx, ExplorerPlatform as P, Observation, violation};
 
 type A = <P as Platform>::AtomicU32;
 
@@ -26,6 +26,31 @@ fn adders(tasks: usize, times: usize) -> u32 {
         .collect();
     others.into_iter().for_each(JoinHandle::join);
     cell.load(Ordering::SeqCst)
+}
+
+/// Far too much for a second, under a host: the verdict is that of the largest bound done.
+fn too_large<Q: Platform>(_: &Cx) -> Observation {
+    let cell = Q::Arc::new(Q::AtomicU32::new(0));
+    let others: Vec<_> = (0..4)
+        .map(|_| {
+            let cell = cell.clone();
+            Q::spawn(move || {
+                for _ in 0..5 {
+                    // ORDERING: SeqCst. See above.
+                    cell.fetch_add(1, Ordering::SeqCst);
+                }
+            })
+        })
+        .collect();
+    others.into_iter().for_each(JoinHandle::join);
+    Observation::none()
+}
+
+selvedge_sim::model_tests! {
+    mod a_body_that_does_not_fit_is_bounded = too_large;
+    engines = [explorer];
+    limit = Duration::from_secs(2);
+    require = Class::Bounded;
 }
 
 #[test]

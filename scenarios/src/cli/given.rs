@@ -66,7 +66,7 @@ pub(super) fn headline(seed: &Seed) -> String {
             schedule.len(),
             schedule.switches()
         ),
-        DecisionLog::Checkpoint(_) => "loom's checkpoint".to_owned(),
+        DecisionLog::Checkpoint { .. } => "loom's checkpoint".to_owned(),
         DecisionLog::Workload { execution, .. } => {
             format!("workload of execution {execution} on real threads")
         }

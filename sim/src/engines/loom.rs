@@ -3,17 +3,21 @@
 //! Loom looks at its own limits only now and then and returns as if all were well when one is
 //! reached. So none of its limits is ever set here: **when `check` returns, the search is
 //! complete; when time runs out, the host ends the process instead.**
+//!
+//! Of the body's own choices loom knows nothing: one search is run for each combination.
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use ::loom::model::Builder;
 
+use super::odometer::Odometer;
+use crate::body::Choices;
 use crate::host::Host;
 use crate::platforms::loom_task;
 use crate::unit::{End, Task, UnitSpec};
-use crate::{BodyFn, Cx, DecisionLog, trace};
+use crate::{BodyFn, Cx, DecisionLog, lock, trace};
 
 /// Loom's limit on the switches of one execution; past it the body is taken to spin.
 const MAX_BRANCHES: usize = 10_000;
@@ -46,22 +50,23 @@ pub(crate) fn execute(
         Task::Replay { .. } => Some(1),
         _ => None,
     };
+    let odometer = Arc::new(Mutex::new(Odometer::default()));
     let only_first = match &spec.task {
         Task::Search { .. } => false,
-        Task::Capture { execution } => {
-            // Loom writes its path at the start of every execution whose number divides by the
-            // interval: here just the one that fails.
-            builder.checkpoint_interval = usize::try_from(*execution).unwrap_or(usize::MAX);
+        Task::Capture { .. } => {
             builder.checkpoint_file = Some(checkpoint.clone());
+            let odometer = Arc::clone(&odometer);
             host.tell_log_by(move || {
                 let path = fs::read_to_string(&checkpoint).ok()?;
-                Some(DecisionLog::Checkpoint(path))
+                let choices = lock(&odometer).choices();
+                Some(DecisionLog::Checkpoint { path, choices })
             });
             false
         }
         Task::Replay {
-            log: DecisionLog::Checkpoint(path),
+            log: DecisionLog::Checkpoint { path, choices },
         } => {
+            *lock(&odometer) = Odometer::at(choices);
             if let Err(error) = fs::write(&checkpoint, path) {
                 return End::Failed {
                     what: format!("cannot write {}: {error}", checkpoint.display()),
@@ -77,22 +82,36 @@ pub(crate) fn execute(
         }
     };
 
-    let rounds = 1;
-    let inner = Arc::clone(host);
-    builder.check(move || {
-        let execution = inner.begin();
-        if only_first && execution > 1 {
-            inner.end(End::NotReproduced {
-                stale: true,
-                why: "the checkpointed execution was well: the code has changed since".to_owned(),
-            });
+    loop {
+        if let Task::Capture { execution } = &spec.task {
+            // Loom writes its path at the start of every execution whose number divides by the
+            // interval: here just the one that fails. Each combination of choices is counted
+            // anew.
+            let left = execution.saturating_sub(host.executions());
+            builder.checkpoint_interval = usize::try_from(left).unwrap_or(usize::MAX).max(1);
         }
-        if Some(execution) == traced {
-            trace::start(loom_task(), 0);
+        let (inner, chosen) = (Arc::clone(host), Arc::clone(&odometer));
+        builder.check(move || {
+            let execution = inner.begin();
+            if only_first && execution > 1 {
+                inner.end(End::NotReproduced {
+                    stale: true,
+                    why: "the checkpointed execution was well: the code has changed since"
+                        .to_owned(),
+                });
+            }
+            if Some(execution) == traced {
+                trace::start(loom_task(), 0);
+            }
+            lock(&chosen).begin();
+            let cx = Cx::new(SEED, 0, 1).choosing(Choices::Counted(Arc::clone(&chosen)));
+            inner.observe(&body(&cx));
+            trace::finished(loom_task);
+        });
+        if only_first || !lock(&odometer).advance() {
+            break;
         }
-        inner.observe(&body(&Cx::new(SEED, 0, rounds)));
-        trace::finished(loom_task);
-    });
+    }
     match only_first {
         true => End::NotReproduced {
             stale: true,

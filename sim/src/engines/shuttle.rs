@@ -23,6 +23,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use self::few::{Few, FewPreemptions};
 use self::guide::Guide;
 use super::Strategy;
+use crate::body::Choices;
 use crate::host::Host;
 use crate::platforms::shuttle_task;
 use crate::shrink::{Attempt, Fewest, Shrinker, Shrunk};
@@ -209,7 +210,7 @@ fn execute_one(body: BodyFn, seed: u64, execution: u64, log: &Mutex<Log>) -> Obs
         let mut log = lock(log);
         (log.schedule.seed, log.schedule.execution) = (seed, execution);
     }
-    body(&Cx::new(seed, execution, 1))
+    body(&Cx::new(seed, execution, 1).choosing(Choices::Shuttle))
 }
 
 /// Runs it, and catches its panic: how it failed, if it did.

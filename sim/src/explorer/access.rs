@@ -46,6 +46,8 @@ pub(crate) enum Kind {
     UnparkNone,
     /// A token is used up.
     Park,
+    /// The body takes one of several ways. It touches nothing.
+    Choose,
 }
 
 impl Kind {
@@ -72,7 +74,12 @@ impl Kind {
     pub(super) fn changes(self) -> bool {
         !matches!(
             self,
-            Kind::Local | Kind::Read | Kind::TryFail | Kind::NotifyNone | Kind::UnparkNone
+            Kind::Local
+                | Kind::Read
+                | Kind::TryFail
+                | Kind::NotifyNone
+                | Kind::UnparkNone
+                | Kind::Choose
         )
     }
 }

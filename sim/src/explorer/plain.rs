@@ -1,6 +1,7 @@
 //! Strategies without reduction: every schedule, every schedule with few preemptions, and a
 //! schedule that was written down.
 
+use super::access::Kind;
 use super::record::{NO_CHOICE, Record};
 use super::runtime::{Pick, Strategy};
 use crate::Schedule;
@@ -138,17 +139,20 @@ impl Strategy for Follow {
         }
         let draw = self.wanted.draws.get(self.draws).copied();
         self.draws += 1;
-        // Waiters are written down by their place among the log's tasks.
-        let waiter = draw
-            .and_then(|draw| u32::try_from(draw).ok())
-            .map(|place| self.wanted.path(place));
-        let chosen = choices
-            .iter()
-            .find(|&&id| Some(record.names.path(id)) == waiter);
+        let draw = draw.and_then(|draw| u32::try_from(draw).ok());
+        let chosen = match record.task(task).pending.kind {
+            // Waiters are written down by their place among the log's tasks.
+            Kind::NotifyOne => {
+                let waiter = draw.map(|place| self.wanted.path(place));
+                let is_it = |id: &&u32| Some(record.names.path(**id)) == waiter;
+                choices.iter().find(is_it)
+            }
+            _ => choices.iter().find(|&&way| Some(way) == draw),
+        };
         match chosen {
             Some(&choice) => Pick::Run(task, choice),
             None => Pick::Diverged(format!(
-                "the log wakes a task that does not wait after {steps} steps: the code has changed since"
+                "the log makes a choice that is none after {steps} steps: the code has changed since"
             )),
         }
     }

@@ -3,7 +3,7 @@
 
 use std::any::TypeId;
 
-use super::access::{Access, Kind, Update};
+use super::access::{Access, Kind, NO_OBJECT, Update};
 use super::clock::Clock;
 use crate::TaskName;
 
@@ -17,7 +17,7 @@ pub(super) struct Event {
     pub(super) access: Access,
     /// What it was announced as: elsewhere it may turn out otherwise.
     pub(super) announced: Kind,
-    /// Which waiter a notification chose.
+    /// Which waiter a notification chose, or which way the body took.
     pub(super) choice: u32,
     /// The object's state just before, as far as it decides who can go on.
     pub(super) before: u32,
@@ -106,6 +106,8 @@ pub(super) struct Task {
     pub(super) pending: Access,
     /// Where that is a write of an atomic: which.
     pub(super) update: Option<Update>,
+    /// Where that is a choice: the ways there are.
+    pub(super) ways: Vec<u32>,
     pub(super) gate: Gate,
     pub(super) finished: bool,
     pub(super) events: u32,
@@ -267,9 +269,10 @@ impl Record {
 
     /// The ways in which the task's next step can go, where there are several.
     pub(super) fn choices(&self, id: u32) -> &[u32] {
-        let pending = self.task(id).pending;
-        match pending.kind {
-            Kind::NotifyOne => &self.objects[pending.object as usize].waiting,
+        let task = self.task(id);
+        match task.pending.kind {
+            Kind::NotifyOne => &self.objects[task.pending.object as usize].waiting,
+            Kind::Choose => &task.ways,
             _ => &[],
         }
     }
@@ -309,6 +312,9 @@ impl Record {
             mix(id);
             mix(task.pending.object);
             mix(task.pending.kind as u32 | u32::from(self.is_enabled(id)) << 8);
+            if task.pending.kind == Kind::Choose {
+                mix(task.ways.len() as u32);
+            }
         }
         hash
     }
@@ -359,7 +365,7 @@ impl Record {
         let access = event.access;
         let task = self.task_mut(event.task);
         task.clock = clock;
-        if access.kind != Kind::Local {
+        if access.object != NO_OBJECT {
             task.round.push(access);
         }
         self.events[index] = event;
@@ -395,6 +401,9 @@ impl Record {
         let task = self.task_mut(id);
         if matches!(gate, Gate::Notified | Gate::TimedOut) || kind == Kind::Return {
             task.notified = None;
+        }
+        if kind == Kind::Choose {
+            task.reply = choice;
         }
         task.released = false;
         task.gate = Gate::Open;

@@ -282,6 +282,7 @@ impl Runtime {
         self.record.tasks[place] = Some(Task {
             pending: Access::LOCAL,
             update: None,
+            ways: Vec::new(),
             gate: Gate::Open,
             finished: false,
             events: 0,
@@ -472,16 +473,18 @@ pub(crate) fn never() -> ! {
 /// Makes the access the running task's next step, and returns once it was made.
 /// `None` where no execution runs.
 fn step(access: Access, gate: Gate) -> u32 {
-    step_with(access, gate, None)
+    step_with(access, gate, None, 0)
 }
 
-fn step_with(access: Access, gate: Gate, update: Option<Update>) -> u32 {
+fn step_with(access: Access, gate: Gate, update: Option<Update>, ways: u32) -> u32 {
     let me = with(|rt| {
         let me = rt.current;
         rt.record.settle();
         let task = rt.record.task_mut(me);
         task.pending = access;
         task.update = update;
+        task.ways.clear();
+        task.ways.extend(0..ways);
         task.gate = gate;
         if let Some(dropped) = task.dropping
             && !rt.record.seen_dropped.contains(&dropped)
@@ -508,8 +511,19 @@ pub(crate) fn access(object: ObjectId, kind: Kind) -> Option<bool> {
 /// Writes the atomic.
 pub(crate) fn write(object: ObjectId, update: Update) {
     if let Some(access) = object.access(Kind::Write) {
-        step_with(access, Gate::Open, Some(update));
+        step_with(access, Gate::Open, Some(update), 0);
     }
+}
+
+/// Takes one of so many ways; `None` where nothing is scheduled.
+pub(crate) fn choose(ways: u32) -> Option<u32> {
+    let nothing = ObjectId {
+        epoch: EPOCH.get(),
+        id: NO_OBJECT,
+    };
+    nothing
+        .access(Kind::Choose)
+        .map(|access| step_with(access, Gate::Open, None, ways))
 }
 
 /// The atomic has this value now.

@@ -102,6 +102,15 @@ pub(crate) fn me() -> u64 {
     number_of(&thread::current())
 }
 
+/// The running thread's number in its execution, which is the same in every one: threads are
+/// numbered as they are spawned.
+pub(crate) fn number() -> u32 {
+    // Loom tells it in this way only.
+    let text = format!("{:?}", thread::current().id());
+    let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or(u32::MAX)
+}
+
 fn number_of(thread: &thread::Thread) -> u64 {
     let mut hasher = DefaultHasher::new();
     thread.id().hash(&mut hasher);

@@ -203,6 +203,18 @@ pub(crate) fn note(operation: Operation, text: &str, site: Site) {
     }
 }
 
+/// The running task took one of several ways.
+pub(crate) fn chose(taken: u32, site: Site) {
+    if is_on() {
+        with(|r| {
+            r.event(Event {
+                read: Some(u64::from(taken)),
+                ..r.blank(r.current, Operation::Choose, site)
+            });
+        });
+    }
+}
+
 /// The scheduler grants a step.
 pub(crate) fn step() {
     if is_on() {

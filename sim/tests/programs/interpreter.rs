@@ -29,6 +29,10 @@ enum Micro {
     Bump(usize),
     BumpShared(bool),
     Join(usize),
+    /// Go on to one of the atomics.
+    Either,
+    /// Look at the one that was chosen.
+    LoadChosen,
 }
 
 /// What a step touches. Equal numbers are one object.
@@ -44,6 +48,8 @@ struct Thread {
     last: u64,
     /// The notification that chose it.
     notified: Option<u64>,
+    /// The atomic it chose.
+    either: usize,
 }
 
 #[derive(Clone, Default)]
@@ -152,6 +158,7 @@ fn compile(statements: &[Stmt], me: usize, threads: usize) -> Vec<Micro> {
                 Micro::Lock(0),
                 Micro::Unlock(0),
             ]),
+            Stmt::LoadEither => code.extend([Micro::Either, Micro::LoadChosen]),
             // Followed by an unlock that is skipped where the lock was not got.
             Stmt::Try(m) => code.extend([Micro::Stmt(statement), Micro::Bump(m), Micro::Unlock(m)]),
             other => code.push(Micro::Stmt(other)),
@@ -177,6 +184,13 @@ fn successors(state: &State, code: &[Vec<Micro>]) -> Vec<State> {
             Micro::Stmt(Stmt::NotifyOne) if !state.waiting.is_empty() => {
                 let choices = state.waiting.iter().copied();
                 next.extend(choices.filter_map(|who| step(state, code, me, micro, Some(who))));
+            }
+            Micro::Stmt(Stmt::Choose(n)) => {
+                let ways = 0..n as usize;
+                next.extend(ways.filter_map(|way| step(state, code, me, micro, Some(way))));
+            }
+            Micro::Either => {
+                next.extend((0..2).filter_map(|way| step(state, code, me, micro, Some(way))));
             }
             _ => next.extend(step(state, code, me, micro, None)),
         }
@@ -208,6 +222,16 @@ fn step(
             }
             edges.push(s.threads[other].last);
             local
+        }
+        Micro::Either => {
+            s.threads[me].either = choice?;
+            local
+        }
+        Micro::LoadChosen => {
+            let x = s.threads[me].either;
+            let value = s.atomics[x];
+            s.threads[me].notes.push(value);
+            (x, 1)
         }
         Micro::Lock(m) => {
             if s.held[m].is_some() {
@@ -329,6 +353,10 @@ fn step(
                     return None;
                 }
                 (TOKEN, ALONE)
+            }
+            Stmt::Choose(_) => {
+                s.threads[me].notes.push(choice? as u32);
+                local
             }
             Stmt::Unpark => (TOKEN, u8::from(std::mem::replace(&mut s.token, true))),
             other => unreachable!("{other:?} is compiled away"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use selvedge_core::platform::{
     Atomic, AtomicInt, Condvar, JoinHandle, Mutex, Ordering, Platform, RwLock, Shared, Unpark,
 };
-use selvedge_sim::{ExplorerPlatform as P, Observation};
+use selvedge_sim::{Cx, ExplorerPlatform as P, Observation};
 
 pub(crate) mod interpreter;
 
@@ -36,6 +36,10 @@ pub(crate) enum Stmt {
     Park,
     /// Unparks the main thread.
     Unpark,
+    /// Note a choice of so many.
+    Choose(u32),
+    /// Look at one of the atomics, by choice.
+    LoadEither,
 }
 
 /// What each thread does; thread 0 is the main one, which joins the others at the end.
@@ -44,7 +48,7 @@ pub(crate) type Program = Vec<Vec<Stmt>>;
 /// Any generator of numbers below a bound.
 pub(crate) fn generate(mut below: impl FnMut(usize) -> usize) -> Program {
     // A program is about one or two things, or threads hardly ever meet.
-    let family = below(8);
+    let family = below(9);
     let threads = 2 + below(2);
     (0..threads)
         .map(|me| {
@@ -76,6 +80,7 @@ fn statement(below: &mut impl FnMut(usize) -> usize, family: usize, me: usize) -
         4 => [11, 13, 14, 4][below(4)],
         5 => [12, 13, 14, 11][below(4)],
         6 => [15, 16, 1, 0][below(4)],
+        7 => [17, 18, 18, 1, 2, 13, 11][below(7)],
         _ => below(17),
     };
     match kind {
@@ -97,6 +102,8 @@ fn statement(below: &mut impl FnMut(usize) -> usize, family: usize, me: usize) -
         12 => Stmt::TimedWait,
         13 => Stmt::NotifyOne,
         14 => Stmt::NotifyAll,
+        17 => Stmt::Choose(2 + below(2) as u32),
+        18 => Stmt::LoadEither,
         15 if me == 0 => Stmt::Park,
         _ if me == 0 => Stmt::Load(below(2)),
         _ => Stmt::Unpark,
@@ -146,6 +153,7 @@ fn perform(
     // ORDERING: SeqCst, all, as the explorer takes everything.
     const ORDER: Ordering = Ordering::SeqCst;
     let mut notes = Vec::new();
+    let cx = Cx::new(0, 0, 1);
     for &statement in statements {
         match statement {
             Stmt::Load(x) => notes.push(shape.atomics[x].load(ORDER)),
@@ -194,6 +202,11 @@ fn perform(
             Stmt::NotifyAll => shape.condvar.notify_all(),
             Stmt::Park => P::park(),
             Stmt::Unpark => main.unpark(),
+            Stmt::Choose(n) => notes.push(cx.choose(n)),
+            Stmt::LoadEither => {
+                let either = cx.choose(2) as usize;
+                notes.push(shape.atomics[either].load(ORDER));
+            }
         }
     }
     notes
