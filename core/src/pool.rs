@@ -9,6 +9,7 @@
 mod error;
 pub mod invariants;
 mod lease;
+mod part;
 mod state;
 
 use core::fmt;

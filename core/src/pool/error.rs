@@ -37,7 +37,7 @@ pub enum AgentError {
 }
 
 /// Why an allocation (of any kind) was refused.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq, Hash)]
 pub enum AllocateError {
     /// Zero blocks were asked for: ask for at least one.
     #[error("0 blocks were asked for; ask for at least 1")]
@@ -180,7 +180,7 @@ pub struct InvariantViolation {
 }
 
 impl InvariantViolation {
-    pub(super) fn new(property: &'static str, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(property: &'static str, detail: impl Into<String>) -> Self {
         InvariantViolation {
             property,
             detail: detail.into(),

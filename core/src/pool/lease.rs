@@ -79,6 +79,55 @@ impl<'p, P: Platform> BlockLease<'p, P> {
         Ok(())
     }
 
+    /// Gives up those blocks for which `give_up` says so, and takes `needs` instead, in one
+    /// step; the others stay as they are. The lease then holds what it kept, in its order, and
+    /// what it got. `needs` may be empty.
+    ///
+    /// What `promised` has left is used for as many blocks as `needs` has more than are given
+    /// up. So a holder can make sure first (reserve the difference), drop what the blocks hold
+    /// next, and exchange last, which cannot fail then.
+    ///
+    /// ```
+    /// # use selvedge_core::{BlockPool, LayerId, ModelCacheSpec};
+    /// # let pool: BlockPool = BlockPool::new(ModelCacheSpec::new(1, 1, 8, 16)?, 5)?;
+    /// # let alice = pool.agent("alice")?;
+    /// let mut lease = pool.allocate(3, LayerId(0), alice)?;
+    /// let kept = lease.blocks()[0];
+    /// let mut promised = pool.reserve(2, alice)?;
+    /// // Two given up, four taken: the two more are those that were promised.
+    /// lease.exchange_part(|block| block != kept, &[(LayerId(0), 4)], Some(&mut promised))?;
+    /// assert_eq!((lease.len(), lease.blocks()[0]), (5, kept));
+    /// assert_eq!(promised.left(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Each of [`ExchangeError`]; the lease still holds what it held then, and the promise what
+    /// it had left.
+    pub fn exchange_part(
+        &mut self,
+        give_up: impl Fn(BlockRef) -> bool,
+        needs: &[(LayerId, u32)],
+        promised: Option<&mut Reservation<'_, P>>,
+    ) -> Result<(), ExchangeError> {
+        let (old, mut kept): (Vec<BlockRef>, Vec<BlockRef>) =
+            (self.blocks().iter().copied()).partition(|&block| give_up(block));
+        let wanted: u64 = needs.iter().map(|need| u64::from(need.1)).sum();
+        let more = wanted.saturating_sub(old.len() as u64);
+        kept.reserve(wanted.min(LARGE) as usize);
+        let pool = self.pool.get();
+        // A promise of another pool or agent is worth nothing here.
+        let promised = promised.filter(|p| p.agent == self.agent && p.pool.get().id() == pool.id());
+        let left = promised.as_ref().map_or(0, |promised| promised.left);
+        let used = u32::try_from(more).unwrap_or(u32::MAX).min(left);
+        (pool.state.lock()).exchange_part(self.agent, &old, needs, used, &mut kept)?;
+        if let Some(promised) = promised {
+            promised.left -= used;
+        }
+        self.blocks = Batch::Many(kept);
+        Ok(())
+    }
+
     /// Ends the lease without giving the blocks back: they stay the agent's until the handles
     /// are freed or adopted, or the agent's blocks are freed altogether.
     #[must_use = "the blocks stay allocated: keep the handles"]
@@ -165,6 +214,30 @@ impl<'p, P: Platform> Reservation<'p, P> {
         Ok(BlockLease::new(self.pool.clone(), self.agent, batch))
     }
 
+    /// Leases promised blocks of several layers in one step: all of all layers, or none of any.
+    ///
+    /// # Errors
+    /// Each of [`AllocateError`]: `ExceedsReservation` past [`Self::left`], `Exhausted` never.
+    pub fn allocate_layers(
+        &mut self,
+        needs: &[(LayerId, u32)],
+    ) -> Result<BlockLease<'p, P>, AllocateError> {
+        let wanted: u64 = needs.iter().map(|need| u64::from(need.1)).sum();
+        let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
+        if wanted > self.left {
+            return Err(AllocateError::ExceedsReservation {
+                requested: wanted,
+                left: self.left,
+            });
+        }
+        let mut state = self.pool.get().state.lock();
+        let blocks = state.allocate_reserved(needs, self.agent)?;
+        drop(state);
+        self.left -= wanted;
+        let batch = Batch::Many(blocks);
+        Ok(BlockLease::new(self.pool.clone(), self.agent, batch))
+    }
+
     /// The same reservation with a share of the pool instead of a borrow.
     ///
     /// # Errors
@@ -228,6 +301,9 @@ impl<P: Platform> Clone for Handle<'_, P> {
     }
 }
 
+/// More than this many handles get no room in advance: such a request is usually refused.
+const LARGE: u64 = 1 << 16;
+
 /// A lease's blocks; a single one needs no heap.
 pub(super) enum Batch {
     One(Option<BlockRef>),
@@ -239,7 +315,6 @@ impl Batch {
     /// grants is refused later, so it gets no more room than a large one.
     #[inline]
     pub(super) fn with_room_for(n: u64) -> Self {
-        const LARGE: u64 = 1 << 16;
         match n {
             0 | 1 => Batch::One(None),
             // INVARIANT: at most 2^16, which every usize holds.

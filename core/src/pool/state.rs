@@ -346,7 +346,7 @@ impl PoolState {
         Ok(())
     }
 
-    fn check_and_free(&mut self, agent: AgentId, blocks: &[BlockRef]) -> Result<(), FreeError> {
+    pub(super) fn check_and_free(&mut self, agent: AgentId, blocks: &[BlockRef]) -> Result<(), FreeError> {
         self.agent_index(agent).ok_or(FreeError::UnknownAgent)?;
         let mut done = 0;
         while let Some(&block) = blocks.get(done) {
@@ -442,7 +442,7 @@ impl PoolState {
     }
 
     /// The inverse of [`PoolState::take_back`] for the blocks freed last, in their order.
-    fn undo_free(&mut self, agent: AgentId, blocks: &[BlockRef]) {
+    pub(super) fn undo_free(&mut self, agent: AgentId, blocks: &[BlockRef]) {
         for &block in blocks.iter().rev() {
             let freed = self.free.pop();
             debug_assert_eq!(
@@ -675,7 +675,7 @@ impl PoolState {
     }
 
     #[inline]
-    fn agent_index(&self, agent: AgentId) -> Option<usize> {
+    pub(super) fn agent_index(&self, agent: AgentId) -> Option<usize> {
         let index = agent.place.index();
         let record = self.agents.get(index)?;
         let current = agent.pool == self.id && agent.generation == record.generation;
