@@ -15,6 +15,11 @@ pub struct LayerId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PoolId(pub u32);
 
+/// One request of a batch engine. Engines count them up from 1 and never use one again, so an
+/// abort that comes late cannot hit another request (catalogue: `request-id-reuse`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
 /// An agent registered with a pool: see [`BlockPool::agent`](crate::BlockPool::agent).
 ///
 /// It is a small handle rather than the agent's name, because it is looked up at every
@@ -239,6 +244,12 @@ impl fmt::Display for BlockId {
 impl fmt::Display for LayerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "layer {}", self.0)
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "request {}", self.0)
     }
 }
 

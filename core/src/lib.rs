@@ -22,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 pub mod blocks;
+pub mod engine;
 pub mod ids;
 pub mod platform;
 pub mod pool;
@@ -29,7 +30,8 @@ pub mod spec;
 pub mod time;
 
 pub use blocks::{AgentBlocks, KvBlock};
-pub use ids::{AgentId, BlockId, BlockRef, LayerId, PoolId};
+pub use engine::{BatchEngine, EngineState, Generator};
+pub use ids::{AgentId, BlockId, BlockRef, LayerId, PoolId, RequestId};
 pub use platform::{Platform, Std};
 pub use pool::{BlockLease, BlockPool, PoolState, Reservation};
 pub use spec::ModelCacheSpec;

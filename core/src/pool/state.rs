@@ -346,7 +346,11 @@ impl PoolState {
         Ok(())
     }
 
-    pub(super) fn check_and_free(&mut self, agent: AgentId, blocks: &[BlockRef]) -> Result<(), FreeError> {
+    pub(super) fn check_and_free(
+        &mut self,
+        agent: AgentId,
+        blocks: &[BlockRef],
+    ) -> Result<(), FreeError> {
         self.agent_index(agent).ok_or(FreeError::UnknownAgent)?;
         let mut done = 0;
         while let Some(&block) = blocks.get(done) {
