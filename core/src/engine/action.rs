@@ -279,7 +279,8 @@ pub struct Ended {
     pub prompt: u32,
     /// Tokens it has generated.
     pub generated: u32,
-    /// Tokens of it that its agent has cached for the next request.
+    /// Tokens that its agent has cached now, for the next request: of this one, or of the one
+    /// before if this one never began.
     pub cached: u32,
 }
 

@@ -183,19 +183,27 @@ impl EngineState {
             return Some(eviction);
         }
         let request = &self.requests[&id];
-        // The youngest, so that the oldest always gets on.
         if self.admission.preempt {
-            let youngest = *self.live.last()?;
-            let tokens = self.requests[&youngest].len();
-            return Some(Action::Preempt {
-                request: youngest,
-                tokens,
-            });
+            let request = self.next_to_give_way()?;
+            let tokens = self.requests[&request].len();
+            return Some(Action::Preempt { request, tokens });
         }
         Some(Action::Grow {
             request: id,
             capacity: request.len() + 1,
         })
+    }
+
+    /// The youngest of those who grow, so that the oldest always gets on. Who gave way before
+    /// has all it needs now, and does not again, or it might for ever.
+    pub(super) fn next_to_give_way(&self) -> Option<RequestId> {
+        self.growing().next_back()
+    }
+
+    /// Running requests that take blocks as they grow.
+    pub(super) fn growing(&self) -> impl DoubleEndedIterator<Item = RequestId> + '_ {
+        let live = self.live.iter().copied();
+        live.filter(|id| !self.requests[id].preempted)
     }
 
     /// When the pool is asked again, if somebody waits for that.

@@ -72,7 +72,7 @@ use crate::{AgentId, BlockPool, ModelCacheSpec, RequestId};
 ///
 /// let spec = ModelCacheSpec::new(12, 4, 64, 256)?;
 /// let pool: Arc<BlockPool> = Arc::new(BlockPool::new(spec, 64)?);
-/// let engine = BatchEngine::new(pool.clone(), Counting(0), EngineConfig::default())?;
+/// let engine: BatchEngine<Counting> = BatchEngine::new(pool.clone(), Counting(0), EngineConfig::default())?;
 ///
 /// let alice = pool.agent("alice")?;
 /// let prompt = "Hello".bytes().map(u32::from).collect();

@@ -216,9 +216,10 @@ impl EngineState {
             None => self.end(id, End::Failed(FailReason::PoolRefused(error))),
             Some(short) => {
                 if self.live.contains(&id) && !self.make_room(id, short) {
-                    let alone = self.live.len() == 1;
+                    let alone = self.growing().all(|other| other == id);
                     if alone {
-                        // Others than this engine have the blocks. It keeps what it has.
+                        // It keeps what it has. Whoever else runs will end, having all it
+                        // needs; the rest is with others than this engine.
                         self.admission.starved.insert(id);
                         self.retry_later(now);
                     } else {
@@ -344,9 +345,7 @@ impl EngineState {
         record.extract = false;
         record.blocks = 0;
         record.capacity = 0;
-        record.cached = size.tokens;
-        let agent = record.shape.agent;
-        self.note_cache(agent, size);
+        self.cached(id, size);
         // What it had beyond its last token came back.
         self.admission.reopen();
     }
@@ -379,11 +378,19 @@ impl EngineState {
         };
         record.blocks = 0;
         if let Some(size) = cache {
-            record.cached = size.tokens;
+            self.cached(id, size);
+        }
+        self.tell_end(id);
+    }
+
+    /// A request's blocks are its agent's cache now; not for long if the engine is shut down.
+    fn cached(&mut self, id: RequestId, size: CacheSize) {
+        let stays = self.mode != Mode::ShutDown;
+        if let Some(record) = self.requests.get_mut(&id) {
+            record.cached = if stays { size.tokens } else { 0 };
             let agent = record.shape.agent;
             self.note_cache(agent, size);
         }
-        self.tell_end(id);
     }
 
     /// Forgets a request that holds nothing any more, and tells its end.
