@@ -245,9 +245,14 @@ fn long_prompts_are_computed_in_turns_and_hold_nobody_up() {
     let mut bench = Bench::new(spec(2), 256, bounds);
     bench.submit("decodes", &prompt(1, 20), 20).unwrap();
     bench.step();
-    bench.submit("long", &prompt(30, 1), 1).unwrap();
-    bench.submit("longer", &prompt(30, 1), 1).unwrap();
-    for _ in 0..9 {
+    let long = bench.submit("long", &prompt(30, 1), 1).unwrap();
+    let longer = bench.submit("longer", &prompt(30, 1), 1).unwrap();
+    for _ in 0..2 {
+        bench.step();
+    }
+    let computed = |id| bench.backend.with(|inside| inside.computed[&id].len());
+    assert_eq!((computed(long), computed(longer)), (8, 8), "in turns");
+    for _ in 2..9 {
         bench.step();
     }
     // Of 29 tokens each, 8 in a step, one after the other's turn; somebody decodes in each.

@@ -10,9 +10,10 @@
 mod engine;
 
 use std::convert::Infallible;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use selvedge_core::engine::{
     Wake,
 };
 use selvedge_core::time::Instant;
-use selvedge_core::{BlockPool, ModelCacheSpec, RequestId};
+use selvedge_core::{AgentId, BlockPool, BlockRef, ModelCacheSpec, RequestId};
 
 use self::engine::backend::{Call, Wrong, expected};
 use self::engine::bench::{Bench, spec};
@@ -293,6 +294,99 @@ fn whatever_comes_in_the_middle_of_whatever_call() {
             assert_eq!(inserted, if never { vec![id] } else { vec![id, other] });
         }
     }
+}
+
+/// What a block holds, and where it looks up whose the block is while it is dropped.
+struct Tenant(BlockRef, AgentId, Arc<BlockPool>, Arc<Mutex<Vec<bool>>>);
+
+impl Drop for Tenant {
+    fn drop(&mut self) {
+        let owned = self.2.state().check_batch(self.1, &[self.0]).is_ok();
+        self.3.lock().unwrap().push(owned);
+    }
+}
+
+/// Holds nothing itself: what it has taken in is dropped there and then.
+struct Landlord(Arc<BlockPool>, AgentId, Arc<Mutex<Vec<bool>>>, bool);
+
+impl Generator for Landlord {
+    type Payload = Tenant;
+    type Error = &'static str;
+    fn insert(&mut self, _: NewSequence<'_, Tenant>) -> Result<(), &'static str> {
+        if mem::take(&mut self.3) {
+            Err("not now")
+        } else {
+            Ok(())
+        }
+    }
+    fn step(&mut self, input: &StepInput<'_>) -> Result<Vec<Produced>, &'static str> {
+        let one = |&request: &RequestId| Produced {
+            request,
+            token: 1,
+            finish: None,
+        };
+        Ok(input.decode.iter().map(one).collect())
+    }
+    fn extract_cache(
+        &mut self,
+        _: RequestId,
+        slots: &[BlockSlot],
+    ) -> Result<Vec<Tenant>, &'static str> {
+        let tenant = |slot: &BlockSlot| Tenant(slot.block, self.1, self.0.clone(), self.2.clone());
+        Ok(slots.iter().map(tenant).collect())
+    }
+    fn remove(&mut self, _: RequestId) {}
+}
+
+/// Evicted, given up for a prompt that parts, shut down: at no time could a block have gone to
+/// somebody else while it was still filled.
+#[test]
+fn a_payload_is_gone_before_its_block_can_be_handed_out_again() {
+    let spec = ModelCacheSpec::new(2, 1, 8, 4).unwrap();
+    let pool: Arc<BlockPool> = Arc::new(BlockPool::new(spec, 12).unwrap());
+    let (alice, bob) = (pool.agent("alice").unwrap(), pool.agent("bob").unwrap());
+    let dropped = Arc::new(Mutex::new(Vec::new()));
+    let backend = Landlord(pool.clone(), alice, dropped.clone(), true);
+    let engine: BatchEngine<Landlord> =
+        BatchEngine::new(pool.clone(), backend, EngineConfig::default()).unwrap();
+    let run = |agent, prompt: Vec<u32>, keep_cache| {
+        let request = NewRequest {
+            keep_cache,
+            ..NewRequest::new(agent, prompt, 2)
+        };
+        engine.submit(request, Instant::ZERO).unwrap();
+        while engine.wake() == Wake::Now {
+            engine.step(Instant::ZERO).unwrap();
+        }
+        let dropped = run_out(&dropped);
+        assert!(dropped.iter().all(|&owned| owned), "{dropped:?}");
+        dropped.len()
+    };
+    let (ten, parts) = (vec![7; 10], [vec![7; 5], vec![8; 5]].concat());
+    assert_eq!(run(alice, ten.clone(), true), 0, "the first insert fails");
+    assert_eq!(
+        run(alice, ten.clone(), true),
+        0,
+        "twelve tokens in six blocks are kept"
+    );
+    assert_eq!(
+        run(alice, parts, true),
+        6,
+        "two are given up, four handed over"
+    );
+    assert_eq!(
+        run(bob, vec![9; 14], false),
+        6,
+        "evicted: with those four it is enough"
+    );
+    assert_eq!(run(alice, ten, true), 0);
+    engine.shutdown(Instant::ZERO);
+    assert_eq!(run_out(&dropped), vec![true; 6]);
+    assert_eq!(pool.audit().unwrap().available, 12);
+}
+
+fn run_out(dropped: &Mutex<Vec<bool>>) -> Vec<bool> {
+    mem::take(&mut *dropped.lock().unwrap())
 }
 
 /// A backend that does one thing only, at one place.

@@ -87,7 +87,7 @@ const MUST_REACH: &[&str] = &[
 fn the_engine_keeps_what_callers_rely_on() {
     let cases = env::var("SELVEDGE_CASES").ok().and_then(|n| n.parse().ok());
     let reached = RefCell::new(BTreeSet::new());
-    check_sequences(cases.unwrap_or(1_500), |sequence| {
+    check_sequences(cases.unwrap_or(1_000), |sequence| {
         reached.borrow_mut().extend(World::run(sequence)?);
         Ok(())
     });

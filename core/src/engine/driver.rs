@@ -24,6 +24,9 @@ pub(super) type Cache<G, P> = AgentBlocks<'static, <G as Generator>::Payload, P>
 /// All idle caches.
 pub(super) type Caches<G, P> = BTreeMap<AgentId, Cache<G, P>>;
 
+/// Prompts of accepted requests.
+pub(super) type Arrivals = Vec<(RequestId, Vec<u32>)>;
+
 pub(super) struct Driver<G: Generator, P: Platform> {
     // The order of the fields is the order of their drops: no payload outlives its block.
     /// `None` once the engine is dead.
@@ -90,7 +93,7 @@ impl<G: Generator, P: Platform> Driver<G, P> {
     }
 
     /// Takes the prompts of requests that were accepted.
-    pub(super) fn receive(&mut self, arrivals: Vec<(RequestId, Vec<u32>)>) {
+    pub(super) fn receive(&mut self, arrivals: Arrivals) {
         for (id, tokens) in arrivals {
             let sequence = Sequence {
                 prefix: Prefix::none(),

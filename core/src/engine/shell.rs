@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::action::{Action, CancelReason, Event, Outcome, Snapshot, Wake};
 use super::config::EngineConfig;
-use super::driver::{Cache, Caches, Driver, Report, size_of_cache};
+use super::driver::{Arrivals, Cache, Caches, Driver, Report, size_of_cache};
 use super::error::{
     CancelError, Closed, DeathCause, DrainError, EngineError, PutCacheError, ReconfigureError,
     StepError, SubmitError,
@@ -103,7 +103,7 @@ pub struct BatchEngine<G: Generator, P: Platform = Std> {
 struct Shared<G: Generator, P: Platform> {
     state: EngineState,
     /// Prompts of accepted requests, until the driver takes them.
-    arrivals: Vec<(RequestId, Vec<u32>)>,
+    arrivals: Arrivals,
     caches: Caches<G, P>,
     /// `None` while somebody steps.
     driver: Option<Box<Driver<G, P>>>,
@@ -113,7 +113,7 @@ struct Shared<G: Generator, P: Platform> {
 
 impl<G: Generator, P: Platform> Shared<G, P> {
     /// What is still here when the engine dies.
-    fn take_all(&mut self) -> (Vec<(RequestId, Vec<u32>)>, Caches<G, P>) {
+    fn take_all(&mut self) -> (Arrivals, Caches<G, P>) {
         (mem::take(&mut self.arrivals), mem::take(&mut self.caches))
     }
 }
@@ -236,8 +236,8 @@ impl<G: Generator, P: Platform> BatchEngine<G, P> {
         let mut report = None;
         loop {
             match turn.next(report, now) {
-                Ok((action, cache)) => report = Some(turn.driver().perform(action, cache)),
-                Err(events) => return Ok(events),
+                Next::Do(action, cache) => report = Some(turn.driver().perform(action, cache)),
+                Next::Over(events) => return Ok(events),
             }
         }
     }
@@ -470,6 +470,14 @@ enum Change {
     Lost(DeathCause),
 }
 
+/// What a turn goes on with.
+enum Next<G: Generator, P: Platform> {
+    /// An action, and the idle cache that it concerns, if it concerns one.
+    Do(Action, Option<Cache<G, P>>),
+    /// Nothing: this is what users are to be told.
+    Over(Vec<Event>),
+}
+
 /// A driver at work. If it is dropped before its end, somebody's code has unwound through the
 /// engine: the engine dies of it, and gives up everything, rather than to be left half-way.
 struct Turn<'e, G: Generator, P: Platform> {
@@ -499,13 +507,9 @@ impl<'e, G: Generator, P: Platform> Turn<'e, G, P> {
         })
     }
 
-    /// Reports how the last action went and gets the next, in one locked section. `Err` has the
-    /// events of the turn, which is over: the driver is back where the next one finds it.
-    fn next(
-        &mut self,
-        report: Option<Report<G, P>>,
-        now: Instant,
-    ) -> Result<(Action, Option<Cache<G, P>>), Vec<Event>> {
+    /// Reports how the last action went and gets the next, in one locked section. Once the turn
+    /// is over, the driver is back where the next one finds it.
+    fn next(&mut self, report: Option<Report<G, P>>, now: Instant) -> Next<G, P> {
         let mut shared = self.engine.shared.lock();
         if let Some(Report { outcome, idle }) = report {
             if let Some(cache) = idle {
@@ -538,12 +542,12 @@ impl<'e, G: Generator, P: Platform> Turn<'e, G, P> {
                         Action::Evict { agent } => shared.caches.remove(agent),
                         _ => None,
                     };
-                    return Ok((action, cache));
+                    return Next::Do(action, cache);
                 }
                 None => {
                     let events = mem::take(&mut driver.events);
                     shared.driver = self.driver.take();
-                    return Err(events);
+                    return Next::Over(events);
                 }
             }
         }

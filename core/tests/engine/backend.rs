@@ -226,13 +226,12 @@ impl Backend {
                 }
             }
             let window = self.held(layer, reused);
-            for at in (reused - window) as usize..reused as usize {
-                assert_eq!(
-                    known[at],
-                    Some(sequence.tokens[at]),
-                    "token {at} of {layer}"
-                );
-            }
+            let seen = (reused - window) as usize..reused as usize;
+            let wanted = sequence.tokens[seen.clone()].iter().copied().map(Some);
+            assert!(
+                known[seen].iter().copied().eq(wanted),
+                "{layer} holds {known:?}"
+            );
         }
     }
 

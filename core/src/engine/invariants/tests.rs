@@ -105,10 +105,10 @@ fn blocks_by_phase_sees_who_holds_what_it_must_not() {
     breaks("blocks_by_phase", |s, _| request(s, RUNS).blocks = 0);
     breaks("blocks_by_phase", |s, _| request(s, RUNS).capacity = 2);
     breaks("blocks_by_phase", |s, _| {
-        request(s, RUNS).in_backend = false
+        request(s, RUNS).in_backend = false;
     });
     breaks("blocks_by_phase", |s, _| {
-        request(s, RUNS).phase = Phase::Ending
+        request(s, RUNS).phase = Phase::Ending;
     });
 }
 
@@ -141,7 +141,7 @@ fn cache_exclusive_sees_a_cache_with_two_users() {
         s.caches.insert(agents[0], cache);
     });
     breaks("cache_exclusive", |s, agents| {
-        s.cache_in_use = Some(record(s, agents))
+        s.cache_in_use = Some(record(s, agents));
     });
     breaks("cache_exclusive", |s, agents| {
         let size = CacheSize {
