@@ -1,5 +1,6 @@
-//! The code that ships: a KV-cache block pool, written once against [`Platform`] so that
-//! real threads, loom, shuttle and every further checker run the very same lines.
+//! The code that ships: a KV-cache block pool and the batch engine on top of it, written once
+//! against [`Platform`] so that real threads, loom, shuttle and every further checker run the
+//! very same lines.
 //!
 //! ```
 //! use selvedge_core::{BlockPool, LayerId, ModelCacheSpec};
@@ -16,8 +17,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! [`BatchEngine`] shows a whole run of the engine.
+//!
 //! # What this crate does not do
-//! It holds no tensors (a block's payload type is yours), reads no clock but through
+//! It runs no model (a [`Generator`] is yours) and holds no tensors (so is a block's payload
+//! type), starts no thread, reads no clock but through
 //! [`time::Clock`], draws no random number, and depends on no checker.
 #![forbid(unsafe_code)]
 

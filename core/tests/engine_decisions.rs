@@ -218,6 +218,44 @@ fn who_runs_out_of_blocks_waits_for_them_and_not_for_a_signal() {
     assert_eq!(bench.engine.snapshot().counters.evictions, 1);
 }
 
+/// Also blocks that nobody's cache keeps: no time passes until they are handed on.
+#[test]
+fn what_is_given_back_goes_to_who_waits_in_the_same_turn() {
+    let mut bench = Bench::plain(4);
+    let request = |name| NewRequest {
+        keep_cache: false,
+        ..NewRequest::new(bench.agent(name), prompt(4, 4), 4)
+    };
+    let requests = [request("a"), request("b")];
+    let ids = requests.map(|request| bench.engine.submit(request, bench.now).unwrap());
+    bench.run();
+    assert_eq!(
+        (bench.end_of(ids[0]), bench.end_of(ids[1])),
+        (LENGTH, LENGTH)
+    );
+    assert_eq!(bench.engine.snapshot().counters.evictions, 0);
+}
+
+/// It would be recomputed for nothing: what it has is what it starts from.
+#[test]
+fn nobody_makes_room_by_dropping_its_own_cache() {
+    let mut bench = Bench::plain(12);
+    let ask = prompt(8, 4);
+    let id = bench.submit("alice", &ask, 4).unwrap();
+    bench.run();
+    let history = [ask, bench.tokens_of(id), vec![1, 2]].concat();
+    let (pool, other) = (bench.pool.clone(), bench.agent("other"));
+    let held = pool.allocate(4, LayerId(0), other).unwrap();
+    // Ten blocks: six are there already, two available.
+    let id = bench.submit("alice", &history, 6).unwrap();
+    bench.run();
+    assert!(bench.started().len() == 1 && bench.engine.snapshot().caches == 1);
+    drop(held);
+    bench.pass(50);
+    bench.run();
+    assert_eq!(bench.reused(id), Some(12));
+}
+
 #[test]
 fn blocks_that_others_have_are_asked_for_again_after_a_while() {
     let mut bench = Bench::plain(8);

@@ -52,6 +52,8 @@ struct World {
     cached: BTreeMap<AgentId, CacheSize>,
     inserted: BTreeSet<RequestId>,
     ended: Vec<RequestId>,
+    /// Cancelled while their blocks were fetched or given up: nothing may follow on that.
+    doomed: BTreeSet<RequestId>,
     dead: bool,
     refuse: bool,
     panic: bool,
@@ -77,6 +79,7 @@ impl World {
             cached: BTreeMap::new(),
             inserted: BTreeSet::new(),
             ended: Vec::new(),
+            doomed: BTreeSet::new(),
             dead: false,
             refuse: false,
             panic: false,
@@ -111,6 +114,12 @@ impl World {
         let now = Instant::ZERO;
         match call {
             Call::Cancel(id) => {
+                let moving = match under_way {
+                    Some(Action::Lease(order)) => Some(order.request),
+                    Some(Action::Preempt { request, .. }) => Some(*request),
+                    _ => None,
+                };
+                self.doomed.extend(moving.filter(|moving| moving.0 == id));
                 let _ = self
                     .engine
                     .cancel(RequestId(id), CancelReason::Requested, now);
@@ -168,6 +177,7 @@ impl World {
                     return Outcome::InsertFailed { message };
                 }
                 assert!(self.inserted.insert(*request), "inserted twice");
+                assert!(!self.doomed.contains(request), "cancelled, and inserted");
                 Outcome::Inserted
             }
             Action::Step(plan) => {
@@ -224,6 +234,8 @@ impl World {
     }
 
     fn lease(&mut self, request: RequestId, agent: AgentId, capacity: u32) -> Outcome {
+        let moving = self.doomed.contains(&request) && !self.met.contains("lease");
+        assert!(!moving, "cancelled, and leased again");
         let cache = self.cached.get(&agent).copied();
         let own = cache.map_or(0, |size| size.blocks);
         let available = BLOCKS - self.used();

@@ -248,7 +248,8 @@ impl<G: Generator, P: Platform> BatchEngine<G, P> {
     }
 
     /// Blocks until there is work, the engine is shut down or dead, or `at_most` has passed.
-    /// May return early: step, and ask again.
+    /// May return early: step, and ask again. Deadlines are no work until a step looks at the
+    /// time: pass what is left until the instant that [`Self::wake`] has named.
     pub fn wait(&self, at_most: Option<Duration>) {
         let mut shared = self.shared.lock();
         loop {
@@ -320,6 +321,9 @@ impl<G: Generator, P: Platform> BatchEngine<G, P> {
     /// # Errors
     /// Each of [`ReconfigureError`]. The model is the old one then. If `swap` has failed, it
     /// must have left the backend as it was.
+    ///
+    /// # Panics
+    /// If `swap` does. The engine is dead then.
     pub fn reconfigure(
         &self,
         spec: ModelCacheSpec,
@@ -586,9 +590,11 @@ impl<'e, G: Generator, P: Platform> Turn<'e, G, P> {
 
 impl<G: Generator, P: Platform> Drop for Turn<'_, G, P> {
     fn drop(&mut self) {
-        self.bury(DeathCause::Panicked {
+        let cause = DeathCause::Panicked {
             call: "step",
             message: "something unwound through the engine".to_owned(),
-        });
+        };
+        // A second panic on the way out would end the process, and hide the first.
+        let _ = catch_unwind(AssertUnwindSafe(|| self.bury(cause)));
     }
 }
