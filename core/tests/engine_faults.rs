@@ -26,17 +26,9 @@ use selvedge_core::time::Instant;
 use selvedge_core::{AgentId, BlockPool, BlockRef, ModelCacheSpec, RequestId};
 
 use self::engine::backend::{Call, Wrong, expected};
-use self::engine::bench::{Bench, spec};
+use self::engine::bench::{Bench, prompt, spec};
 
 const LENGTH: End = End::Completed(Finish::Length);
-
-/// A prompt of `n` tokens after which nothing stops early for `max` tokens.
-fn prompt(n: u32, max: u32) -> Vec<u32> {
-    (0..)
-        .map(|salt| (0..n).map(|i| i * 5 + salt).collect::<Vec<u32>>())
-        .find(|prompt| expected(prompt, max).1 == Finish::Length)
-        .unwrap()
-}
 
 /// The ticket's `test_submit_error_frees_all_layers`: issue 8.
 #[test]

@@ -208,7 +208,7 @@ fn a_hundred_generations_leave_nothing_and_never_hold_two_caches() {
     // The same agent, turn after turn: each starts from what it has in common with the last.
     for common in [0, 50, PROMPT] {
         let peak = peak_of_100("one agent", &bench(), |bench, i| {
-            bench.generate("a", common, i)
+            bench.generate("a", common, i);
         });
         assert!(peak >= one, "the count sees a cache");
         assert!(

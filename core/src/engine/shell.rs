@@ -41,9 +41,8 @@ use crate::{AgentId, BlockPool, ModelCacheSpec, RequestId};
 /// A whole run, with a backend that counts:
 ///
 /// ```
-/// use std::convert::Infallible;
-/// # #[allow(clippy::disallowed_types)]
-/// use std::sync::Arc;
+/// use std::{convert::Infallible, sync::Arc};
+///
 /// use selvedge_core::engine::{
 ///     BatchEngine, BlockSlot, EngineConfig, Event, Generator, NewRequest, NewSequence, Produced,
 ///     StepInput,

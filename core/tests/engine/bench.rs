@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use selvedge_core::engine::{
-    BatchEngine, End, Ended, EngineConfig, Event, NewRequest, StepError, SubmitError, Wake,
+    BatchEngine, End, Ended, EngineConfig, Event, Finish, NewRequest, StepError, SubmitError, Wake,
 };
 use selvedge_core::time::Instant;
 use selvedge_core::{AgentId, BlockPool, ModelCacheSpec, RequestId};
 
-use super::backend::{Backend, Handle};
+use super::backend::{Backend, Handle, expected};
 
 pub(crate) struct Bench {
     pub(crate) engine: Arc<BatchEngine<Backend>>,
@@ -27,6 +27,14 @@ pub(crate) struct Bench {
 /// A model of `layers` global layers in blocks of 4 tokens.
 pub(crate) fn spec(layers: u32) -> ModelCacheSpec {
     ModelCacheSpec::new(layers, 1, 8, 4).expect("a valid model")
+}
+
+/// A prompt of `n` tokens after which nothing stops early for `max` tokens.
+pub(crate) fn prompt(n: u32, max: u32) -> Vec<u32> {
+    (0..)
+        .map(|salt| (0..n).map(|i| i * 7 + salt).collect::<Vec<u32>>())
+        .find(|prompt| expected(prompt, max).1 == Finish::Length)
+        .expect("some salt does")
 }
 
 impl Bench {
