@@ -185,8 +185,8 @@ impl Oracle {
         if self.dead {
             return;
         }
+        // What was begun with a cache goes on being told.
         self.mode = Mode::ShutDown;
-        self.cached.clear();
         for record in self.requests.values_mut().filter(|r| !r.ended) {
             record.cancelled.insert("ShutDown");
             record.waits = false;
