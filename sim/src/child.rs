@@ -122,15 +122,12 @@ pub struct Request {
 /// let outcome = Outcome {
 ///     end: Some(End::Cut),
 ///     executions: 40,
-///     reached: Vec::new(),
-///     observations: Vec::new(),
-///     more_observations: false,
-///     trace: None,
+///     ..Outcome::default()
 /// };
 /// let verdict = outcome.verdict(Engine::Explorer { preemptions: None });
 /// assert_eq!((verdict.class(), verdict.executions()), (Class::BudgetEnded, 40));
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
     /// How it ended; `None` if it was interrupted from outside.
     pub end: Option<End>,
@@ -398,15 +395,7 @@ pub fn serve(spec_file: &Path) -> io::Result<UnitSpec> {
 
 /// What the records say, as far as they go: a child that was killed may have left half a line.
 fn read(records: &Path) -> Outcome {
-    let mut outcome = Outcome {
-        end: None,
-        executions: 0,
-        reached: Vec::new(),
-        observations: Vec::new(),
-        trace: None,
-        more_observations: false,
-        escalation: None,
-    };
+    let mut outcome = Outcome::default();
     let text = fs::read_to_string(records).unwrap_or_default();
     for line in text.lines() {
         match serde_json::from_str(line) {

@@ -508,7 +508,10 @@ fn survived(
     let most = engine.verdict_when_complete(0, "").class();
     let required = test.settings.require.unwrap_or(most);
     if class < required {
-        return Err(format!("{required} is required, and this is {words}"));
+        return Err(format!(
+            "{required} is required, and this is {words}: raise `limit`, make the body smaller, or \
+             require less"
+        ));
     }
     let missed: Vec<&str> = (test.settings.must_reach.iter().copied())
         .filter(|probe| !outcome.reached.iter().any(|reached| reached == probe))

@@ -13,6 +13,22 @@ use super::{Explorer, SearchEnd, Watch};
 use crate::{Observation, panics};
 
 /// The searches that took the place of a full one.
+///
+/// ```
+/// use selvedge_sim::explorer::{Bound, Escalation};
+///
+/// let bound = |preemptions, executions, completed| Bound {
+///     preemptions,
+///     executions,
+///     seconds: 0.1,
+///     new_outcomes: 0,
+///     growth: None,
+///     completed,
+/// };
+/// let bounds = vec![bound(0, 6, true), bound(1, 40, true), bound(2, 100, false)];
+/// let escalation = Escalation { full: 500, bounds };
+/// assert_eq!((escalation.completed(), escalation.executions()), (Some(1), 646));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Escalation {
     /// Executions of the full search until it was cut.
@@ -22,6 +38,17 @@ pub struct Escalation {
 }
 
 /// The search within one bound.
+///
+/// ```
+/// use std::time::Duration;
+/// use selvedge_sim::Observation;
+/// use selvedge_sim::explorer::Explorer;
+///
+/// let alone = || Observation::of("alone");
+/// let (_, escalation) = Explorer::default().escalate(Duration::from_secs(5), alone);
+/// let without_a_preemption = &escalation.bounds[0];
+/// assert_eq!((without_a_preemption.executions, without_a_preemption.new_outcomes), (1, 1));
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bound {
     /// At most so many preemptions an execution.
