@@ -74,7 +74,7 @@ struct CheckArgs {
     /// Scenarios: an id, or part of some
     #[arg(value_name = "FILTER")]
     filters: Vec<String>,
-    /// native, loom, loom:N, shuttle, shuttle:random, shuttle:pct, shuttle:urw; all if none
+    /// native, explorer, explorer:N, loom, loom:N, shuttle, shuttle:random, shuttle:pct, shuttle:urw; all if none
     #[arg(long = "engine", value_name = "E", value_delimiter = ',', value_parser = input::engine)]
     engines: Vec<Engine>,
     /// Wall-clock time for everything, as 60s or 5m; more time also means more executions

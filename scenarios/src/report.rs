@@ -118,9 +118,19 @@ impl UnitReport {
     /// Holds the unit to a class: a shipped body's verdict below it is not as expected.
     pub fn require(&mut self, class: Class) {
         let got = self.verdict.class();
-        if self.variant == Variant::Shipped && self.surprise.is_none() && got < class {
+        if self.variant != Variant::Shipped || self.surprise.is_some() {
+            return;
+        }
+        if got < class {
             self.below_required = true;
             self.surprise = Some(format!("{got} is below the required {class}"));
+        } else if self.was_cut() && class != Class::Bounded {
+            // A bound that time set is no pass, unless somebody said that it is enough.
+            self.below_required = true;
+            self.surprise = Some(format!(
+                "{}; `--require bounded` takes that for enough",
+                self.verdict.scope()
+            ));
         }
     }
 }

@@ -40,8 +40,16 @@ pub fn cause(trace: &Trace) -> String {
         .switches
         .iter()
         .any(|switch| switch.critical.is_some());
+    let untried =
+        (trace.switches.iter()).any(|switch| switch.preemption && switch.critical.is_none());
+    let told = trace.events.iter().any(|event| event.step > 0);
     let mut lines = Vec::new();
     match (critical.len(), tried) {
+        (0, _) if told && untried => {
+            lines.push(
+                "Which of its switches it needs is not known: not all were tried.".to_owned(),
+            );
+        }
         (0, true) => lines.push(
             "No single switch is needed: whichever is taken away, it fails in another way round."
                 .to_owned(),

@@ -137,6 +137,9 @@ pub struct Search {
     pub abandoned: u64,
     /// Every different outcome.
     pub observations: BTreeSet<String>,
+    /// Whether the bound on preemptions kept the search from any schedule: where it did not, a
+    /// complete search within it is a complete search.
+    pub left_out: bool,
 }
 
 /// How a search ended.
@@ -404,6 +407,7 @@ impl Explorer {
             executions: 0,
             abandoned: 0,
             observations: BTreeSet::new(),
+            left_out: false,
         };
         let mut plan = self.first_plan(&session.record);
         loop {
@@ -443,6 +447,7 @@ impl Explorer {
             }
             if session.record.seen_dropped.len() > visible {
                 // Drops of these pointers are steps from now on, which changes every prefix.
+                search.abandoned += std::mem::take(&mut search.executions);
                 plan = self.first_plan(&session.record);
                 continue;
             }
@@ -453,7 +458,10 @@ impl Explorer {
             }
             let more = match &mut plan {
                 Plan::Reduced(plan) => plan.advance(&session.record, cut_short),
-                Plan::Plain(plan) => plan.advance(),
+                Plan::Plain(plan) => {
+                    search.left_out |= plan.left_out;
+                    plan.advance()
+                }
                 Plan::Tree(plan) => plan.advance(),
                 _ => false,
             };

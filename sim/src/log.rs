@@ -73,6 +73,8 @@ pub struct Schedule {
     /// The random values handed to the body, the choices made for it and the waiters notified,
     /// in order.
     pub draws: Vec<u64>,
+    /// Types whose pointers' drops were steps, because their destructors were seen to make some.
+    pub dropped: Vec<String>,
     /// What the body's own chance was drawn from: the run's seed.
     pub seed: u64,
     /// The execution, counted from 1, whose stream of that chance it was.

@@ -9,7 +9,7 @@
 //! The moves: leave out runs of steps (ddmin: Zeller, Hildebrandt, 2002), let a task go on with
 //! its next run at once, let it go on until it cannot.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -140,6 +140,9 @@ impl Attempt {
 
 type Blocks = Vec<(u32, u32)>;
 
+/// How much of the time goes to making it smaller; the rest is for trying its switches.
+const SHARE_OF_MOVES: f64 = 0.75;
+
 /// As long as it can go on.
 const ON_AND_ON: u32 = u32::MAX;
 
@@ -147,7 +150,9 @@ const ON_AND_ON: u32 = u32::MAX;
 pub(crate) struct Shrinker<'a> {
     run: &'a mut dyn FnMut(&Schedule) -> Attempt,
     signature: &'a str,
-    deadline: Instant,
+    /// The moves end here, so that there is time to try the switches that are left.
+    moves_until: Option<Instant>,
+    deadline: Option<Instant>,
     replays: u64,
     first: Size,
     best: Attempt,
@@ -159,13 +164,16 @@ impl<'a> Shrinker<'a> {
         run: &'a mut dyn FnMut(&Schedule) -> Attempt,
         schedule: &Schedule,
         signature: &'a str,
-        deadline: Instant,
+        limit: Duration,
     ) -> Option<Self> {
+        let started = Instant::now();
         let best = run(schedule);
         (best.signature.as_deref() == Some(signature)).then(|| Shrinker {
             run,
             signature,
-            deadline,
+            // A limit past what a clock can tell is none.
+            moves_until: started.checked_add(limit.mul_f64(SHARE_OF_MOVES)),
+            deadline: started.checked_add(limit),
             replays: 1,
             first: best.size(),
             best,
@@ -187,13 +195,17 @@ impl<'a> Shrinker<'a> {
 
     /// The same, and then every schedule with fewer preemptions, by `search`, until it is known
     /// that none fails so. Whether it is.
-    pub(crate) fn shrink_to_least(&mut self, mut search: impl FnMut(u64) -> Fewest) -> bool {
+    /// `search` is told how many preemptions there may be, and until when to look.
+    pub(crate) fn shrink_to_least(
+        &mut self,
+        mut search: impl FnMut(u64, Option<Instant>) -> Fewest,
+    ) -> bool {
         loop {
             self.shrink();
             let Some(fewer) = self.best.size().preemptions.checked_sub(1) else {
                 return true;
             };
-            match search(fewer) {
+            match search(fewer, self.moves_until) {
                 Fewest::None => return true,
                 Fewest::NotAll => return false,
                 Fewest::Found(schedule) => self.offer(&schedule),
@@ -226,7 +238,7 @@ impl<'a> Shrinker<'a> {
     }
 
     fn is_late(&self) -> bool {
-        Instant::now() >= self.deadline
+        is_past(self.moves_until)
     }
 
     fn blocks(&self) -> Blocks {
@@ -351,7 +363,7 @@ impl<'a> Shrinker<'a> {
         for of_preemptions in [true, false] {
             for (flip, at) in flips.iter_mut().zip(1..) {
                 let steps = flip.step - 1;
-                if preemptions.contains(&steps) == of_preemptions && !self.is_late() {
+                if preemptions.contains(&steps) == of_preemptions && !is_past(self.deadline) {
                     flip.critical = self.is_critical(&blocks, at, steps);
                 }
             }
@@ -389,6 +401,11 @@ impl<'a> Shrinker<'a> {
         }
         critical
     }
+}
+
+/// Whether it is this late; there may be no end.
+pub(crate) fn is_past(until: Option<Instant>) -> bool {
+    until.is_some_and(|until| Instant::now() >= until)
 }
 
 /// The creation path of the task that makes the step at this place, counted from 0.

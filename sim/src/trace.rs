@@ -365,8 +365,14 @@ impl From<&std::panic::Location<'_>> for Site {
         if location.file().contains("/library/core/src/") {
             return Site::default();
         }
+        // Of a dependency's file, which folder of which machine it lies in is of no use.
+        let file = location.file();
+        let file = match file.split_once("/registry/src/") {
+            Some((_, within)) => within.split_once('/').map_or(within, |(_, file)| file),
+            None => file,
+        };
         Site {
-            file: location.file().to_owned(),
+            file: file.to_owned(),
             line: location.line(),
         }
     }

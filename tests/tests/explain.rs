@@ -26,7 +26,8 @@ fn check_makes_its_seeds_small() {
     let shrunk = &twin["shrunk"];
     assert!(shrunk["before"]["preemptions"].as_u64() > Some(1), "{twin}");
     assert_eq!(shrunk["after"]["preemptions"], 1, "{twin}");
-    assert_eq!(shrunk["least"], true, "{twin}");
+    // The body waits by yields, and not every way of going on after one was tried.
+    assert_eq!(shrunk["least"], false, "{twin}");
 }
 
 #[test]

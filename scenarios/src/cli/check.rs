@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, IsTerminal};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -154,6 +154,8 @@ fn run_all(
     let queue = Mutex::new(VecDeque::from(order));
     let progress = Progress::new(planned.len());
     let done = Mutex::new(BTreeMap::new());
+    // ORDERING: Relaxed wherever it is used. It only shares out threads.
+    let running = AtomicUsize::new(0);
     thread::scope(|scope| {
         let workers: Vec<_> = (0..jobs.min(planned.len()))
             .map(|_| {
@@ -166,11 +168,15 @@ fn run_all(
                         }
                         let share = left_over.mul_f64((jobs as f64 / left as f64).min(1.0));
                         let limit = share.max(LEAST_LIMIT);
-                        let threads = (jobs / left).max(1);
+                        let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+                        // Those that run already have their threads.
+                        let busy = running.fetch_add(1, Ordering::Relaxed);
+                        let threads = (jobs.min(cores) / (left + busy)).max(1);
                         let report = run_one(args, &children, unit, (limit, threads), &progress)
                             .unwrap_or_else(|error| {
                                 UnitReport::failed(unit.scenario, unit.variant, unit.engine, &error)
                             });
+                        running.fetch_sub(1, Ordering::Relaxed);
                         let cut = report.was_cut();
                         let again =
                             cut && unit.tries < MOST_TRIES && started.elapsed() < args.budget;

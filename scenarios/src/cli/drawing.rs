@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
-use selvedge_sim::Seed;
 use selvedge_sim::timeline::{self, TextOptions};
 use selvedge_sim::trace::Trace;
+use selvedge_sim::{DecisionLog, Seed};
 
 use super::{ReplayArgs, Stop, input, say};
 use crate::report::seeds::short_name;
@@ -35,6 +35,12 @@ pub(super) fn target(seed: &Seed, args: &ReplayArgs) -> Result<Option<Target>, S
     let Some(form) = args.timeline else {
         return Ok(None);
     };
+    if matches!(seed.log, DecisionLog::Workload { .. }) {
+        return Err(Stop::usage(
+            "what happens on real threads cannot be taken down, so there is nothing to draw; find \
+             the failure under another engine",
+        ));
+    }
     let ending = match form {
         Form::Text => None,
         Form::Html => Some("html"),

@@ -40,9 +40,7 @@ pub(super) fn replay(args: &ReplayArgs) -> Result<Exit, Stop> {
         say(&reproduced(&failure, executions))?;
     }
     if let Some(target) = &mut target {
-        let mut trace = trace.ok_or_else(|| {
-            Stop::usage("what happens on real threads cannot be taken down; find the failure under another engine to see it drawn")
-        })?;
+        let mut trace = trace.unwrap_or_default();
         let tried = (own_children()?.switches_of(&seed, SWITCHES_LIMIT, &INTERRUPTED))
             .map_err(|error| Stop::harness("cannot try the switches", error))?;
         trace.mark(&tried);

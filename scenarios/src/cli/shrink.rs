@@ -85,16 +85,17 @@ pub(super) fn before_and_after(smaller: &Smaller) -> String {
 }
 
 fn how_small(smaller: &Smaller) -> String {
-    let replays = smaller.replays;
-    match (smaller.least, smaller.cut) {
-        (true, _) => {
-            format!("{replays} executions; no schedule with fewer preemptions fails in this way.")
+    let rest = match (smaller.least, smaller.cut, smaller.seed.engine) {
+        (true, _, _) => "no schedule with fewer preemptions fails in this way.",
+        (false, true, _) => "time ran out, there may be a smaller one.",
+        (false, false, Engine::Loom { .. }) => {
+            "loom found none with fewer preemptions; as it loses some schedules, there may be one."
         }
-        (false, true) => format!("{replays} executions; time ran out, there may be a smaller one."),
-        (false, false) => {
-            format!("{replays} executions; whether fewer preemptions would do was not tried.")
+        (false, false, _) => {
+            "not every schedule with fewer preemptions was tried; there may be a smaller one."
         }
-    }
+    };
+    format!("{} executions; {rest}", smaller.replays)
 }
 
 /// Every twin under every engine that must find it and can shrink.
@@ -137,7 +138,7 @@ fn twins(filters: &[String], args: &ShrinkArgs) -> Result<Exit, Stop> {
                 smaller.replays.to_string(),
                 match smaller.least {
                     true => "yes".to_owned(),
-                    false => "not tried".to_owned(),
+                    false => "not known".to_owned(),
                 },
                 format!("{:.2} s", took.as_secs_f64()),
             ]);

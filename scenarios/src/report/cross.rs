@@ -97,12 +97,9 @@ impl Comparison {
             comparison.only_loom = findings(&by_loom, &by_explorer, Only::Loom);
         }
         // A unit that was cut short or failed is told by its own verdict.
-        let was_cut = [explorer, loom].iter().any(|unit| {
-            matches!(
-                unit.verdict.class(),
-                Class::BudgetEnded | Class::EngineError
-            )
-        });
+        let was_cut = [explorer, loom]
+            .iter()
+            .any(|unit| unit.was_cut() || unit.verdict.class() == Class::EngineError);
         if !was_cut {
             comparison.surprise = comparison.judge();
         }

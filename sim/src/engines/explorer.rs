@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use crate::explorer::{Escalation, Explorer, SearchEnd, Watch};
 use crate::host::Host;
 use crate::unit::{End, Task, UnitSpec};
-use crate::{BodyFn, Cx, DecisionLog, Observation, Schedule, lock};
+use crate::{BodyFn, Cx, DecisionLog, Failure, Observation, Schedule, lock};
 
 /// The body's chance is the same in each execution: what differs is the schedule.
 const SEED: u64 = 0;
@@ -58,7 +58,14 @@ pub(crate) fn execute(
             else {
                 return End::no_longer_fails();
             };
-            let trace = explorer.trace(&shrunk.schedule, body).1.hash();
+            let (end, trace) = explorer.trace(&shrunk.schedule, body);
+            let same = |failure: &Failure| failure.signature == *signature;
+            if !matches!(&end, SearchEnd::Violated { failure, .. } if same(failure)) {
+                return End::Failed {
+                    what: format!("what shrinking left does not fail again: {end:?}"),
+                };
+            }
+            let trace = trace.hash();
             return End::Shrunk { shrunk, trace };
         }
         Task::Estimate { seed, probes } => {

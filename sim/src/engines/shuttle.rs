@@ -26,7 +26,7 @@ use super::Strategy;
 use crate::body::Choices;
 use crate::host::Host;
 use crate::platforms::shuttle_task;
-use crate::shrink::{Attempt, Fewest, Shrinker, Shrunk};
+use crate::shrink::{Attempt, Fewest, Shrinker, Shrunk, is_past};
 use crate::unit::{End, Task, UnitSpec};
 use crate::{BodyFn, Cx, DecisionLog, Observation, Schedule, TaskName, lock, panics, trace};
 
@@ -84,10 +84,12 @@ pub(crate) fn execute(host: &Arc<Host>, spec: &UnitSpec, strategy: Strategy, bod
             signature,
             smaller,
         } => match shrink(host, body, wanted, signature, *smaller, &log) {
-            Some(shrunk) => {
-                let trace = traced(body, &shrunk.schedule, &log);
-                End::Shrunk { shrunk, trace }
-            }
+            Some(shrunk) => match traced(body, &shrunk.schedule, signature, &log) {
+                Some(trace) => End::Shrunk { shrunk, trace },
+                None => End::Failed {
+                    what: "what shrinking left does not fail again".to_owned(),
+                },
+            },
             None => End::no_longer_fails(),
         },
         Task::Replay { .. }
@@ -109,7 +111,7 @@ fn shrink(
     smaller: bool,
     log: &Arc<Mutex<Log>>,
 ) -> Option<Shrunk> {
-    let deadline = Instant::now() + host.time_for_work();
+    let limit = host.time_for_work();
     let mut attempt = |wanted: &Schedule| {
         host.tick();
         let preemptions = Arc::new(Mutex::new(Vec::new()));
@@ -124,8 +126,8 @@ fn shrink(
         }
     };
     panics::quietly(|| {
-        let mut shrinker = Shrinker::new(&mut attempt, wanted, signature, deadline)?;
-        let search = |fewer| fewest(host, body, wanted, signature, fewer, deadline, log);
+        let mut shrinker = Shrinker::new(&mut attempt, wanted, signature, limit)?;
+        let search = |fewer, until| fewest(host, body, wanted, signature, fewer, until, log);
         let least = smaller && shrinker.shrink_to_least(search);
         Some(shrinker.result(least))
     })
@@ -138,12 +140,12 @@ fn fewest(
     wanted: &Schedule,
     signature: &str,
     bound: u64,
-    deadline: Instant,
+    until: Option<Instant>,
     log: &Arc<Mutex<Log>>,
 ) -> Fewest {
     let state = Arc::new(Mutex::new(Few::new(bound)));
     loop {
-        if Instant::now() >= deadline {
+        if is_past(until) {
             return Fewest::NotAll;
         }
         host.tick();
@@ -165,12 +167,18 @@ fn fewest(
     }
 }
 
-/// The hash of this schedule's trace.
-fn traced(body: BodyFn, schedule: &Schedule, log: &Arc<Mutex<Log>>) -> u64 {
+/// The hash of this schedule's trace; `None` where it does not fail with this signature.
+fn traced(
+    body: BodyFn,
+    schedule: &Schedule,
+    signature: &str,
+    log: &Arc<Mutex<Log>>,
+) -> Option<u64> {
     let replayer = Replayer::new(schedule.clone(), Arc::default());
     let recorder = Recorder::new(Box::new(replayer), Arc::clone(log));
-    panics::quietly(|| run_caught(recorder, one(body, schedule, log, true)));
-    trace::take().map_or(0, |trace| trace.hash())
+    let failed = panics::quietly(|| run_caught(recorder, one(body, schedule, log, true)));
+    let trace = trace::take()?;
+    (failed.as_deref() == Some(signature)).then(|| trace.hash())
 }
 
 /// A search's executions, one after the other.

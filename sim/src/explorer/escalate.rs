@@ -142,10 +142,7 @@ impl Explorer {
                 completed: search.end == SearchEnd::Complete,
             });
             match search.end {
-                // A schedule with one more preemption has a sibling that leaves it out.
-                SearchEnd::Complete if before == Some(search.executions) => {
-                    return SearchEnd::Complete;
-                }
+                SearchEnd::Complete if !search.left_out => return SearchEnd::Complete,
                 SearchEnd::Complete => {}
                 end => return end,
             }

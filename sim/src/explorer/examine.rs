@@ -7,7 +7,7 @@ use super::guide::Guide;
 use super::plain::{DepthFirst, Follow};
 use super::runtime::SharedSchedule;
 use super::{Ending, Explorer, Plan, SearchEnd, Session, failure_of};
-use crate::shrink::{Attempt, Fewest, Shrinker, Shrunk};
+use crate::shrink::{Attempt, Fewest, Shrinker, Shrunk, is_past};
 use crate::trace::{self, Trace};
 use crate::{Observation, Schedule, panics};
 
@@ -70,13 +70,13 @@ impl Explorer {
         if !schedule.is_well_formed() {
             return None;
         }
-        let deadline = Instant::now() + limit;
         panics::quietly(|| {
-            let session = Session::new(self, SharedSchedule::default(), body);
+            let mut session = Session::new(self, SharedSchedule::default(), body);
+            session.record.seen_dropped.clone_from(&schedule.dropped);
             let session = RefCell::new(session);
             let mut run = |wanted: &Schedule| session.borrow_mut().attempt(wanted);
-            let mut shrinker = Shrinker::new(&mut run, schedule, signature, deadline)?;
-            let mut search = |fewer| session.borrow_mut().fewest(fewer, signature, deadline);
+            let mut shrinker = Shrinker::new(&mut run, schedule, signature, limit)?;
+            let mut search = |fewer, until| session.borrow_mut().fewest(fewer, signature, until);
             let least = smaller && shrinker.shrink_to_least(&mut search);
             Some(shrinker.result(least))
         })
@@ -136,14 +136,14 @@ impl Session {
 
     /// Looks for a failure of this signature among all schedules with at most `bound`
     /// preemptions.
-    fn fewest(&mut self, bound: u64, signature: &str, deadline: Instant) -> Fewest {
+    fn fewest(&mut self, bound: u64, signature: &str, until: Option<Instant>) -> Fewest {
         let Ok(bound) = u32::try_from(bound) else {
             return Fewest::NotAll;
         };
         let first = || Plan::Plain(DepthFirst::new(Some(bound)));
         let mut plan = first();
         loop {
-            if Instant::now() >= deadline {
+            if is_past(until) {
                 return Fewest::NotAll;
             }
             let visible = self.record.seen_dropped.len();
@@ -173,6 +173,7 @@ impl Session {
     }
 
     pub(super) fn follow(&mut self, schedule: &Schedule) -> Ending {
+        self.record.seen_dropped.clone_from(&schedule.dropped);
         self.execute(Plan::Follow(Follow::new(schedule.clone()))).1
     }
 }

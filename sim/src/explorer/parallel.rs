@@ -48,7 +48,7 @@ where
         ..before
     };
     loop {
-        if known.is_open_to_any() {
+        if is_for_one_thread(&known) {
             return Err(Box::new((total, known)));
         }
         known = afresh(&known);
@@ -77,6 +77,12 @@ where
             None => return Ok(total),
         }
     }
+}
+
+/// Whether a task spins on several things at once. Whether the reduction sees through that
+/// depends on who changes them, which one subtree alone may not show.
+fn is_for_one_thread(record: &Record) -> bool {
+    !record.spinners.is_empty()
 }
 
 /// A record that knows only what outlives an execution.
@@ -401,7 +407,7 @@ where
                 }
             }
         }
-        if session.record.seen_dropped.len() > visible || session.record.is_open_to_any() {
+        if session.record.seen_dropped.len() > visible || is_for_one_thread(&session.record) {
             break PartEnd::Visible(Box::new(afresh(&session.record)));
         }
         let more = match &mut plan {

@@ -26,6 +26,8 @@ pub(super) struct DepthFirst {
     preemptions: Option<u32>,
     nodes: Vec<Level>,
     used: u32,
+    /// Whether the bound ever kept it from a schedule.
+    pub(super) left_out: bool,
 }
 
 #[derive(Debug)]
@@ -68,7 +70,9 @@ impl Strategy for DepthFirst {
             // The running task first: the first execution has few switches.
             options.sort_by_key(|&(task, _)| task != current || !stays);
             if stays && self.preemptions.is_some_and(|bound| self.used >= bound) {
+                let all = options.len();
                 options.retain(|&(task, _)| task == current);
+                self.left_out |= options.len() < all;
             }
             self.nodes.push(Level {
                 fingerprint,

@@ -1,8 +1,6 @@
 //! What is known of the running execution: its events, the state of its objects, what every
 //! task is about to do. A strategy looks at this and picks who goes next.
 
-use std::any::TypeId;
-
 use super::access::{Access, Kind, NO_OBJECT, Update};
 use super::clock::Clock;
 use crate::TaskName;
@@ -130,7 +128,7 @@ pub(super) struct Task {
     pub(super) last_round_began: u32,
     pub(super) yielding: bool,
     /// The type of the value whose last shared pointer it is dropping.
-    pub(super) dropping: Option<TypeId>,
+    pub(super) dropping: Option<&'static str>,
     pub(super) fiber: Option<usize>,
 }
 
@@ -215,7 +213,7 @@ pub(super) struct Record {
     pub(super) objects: Vec<Object>,
     pub(super) events: Vec<Event>,
     /// Types whose destructors were seen to make steps: who drops them last can be told.
-    pub(super) seen_dropped: Vec<TypeId>,
+    pub(super) seen_dropped: Vec<String>,
     /// Tasks that were seen to spin, and the objects they looked at then.
     pub(super) spinners: Vec<(u32, Vec<u32>)>,
     /// By object: tasks that were seen to change it.
@@ -225,6 +223,11 @@ pub(super) struct Record {
 }
 
 impl Record {
+    /// Whether drops of pointers to this type are steps.
+    pub(super) fn sees_dropped(&self, type_name: &str) -> bool {
+        self.seen_dropped.iter().any(|seen| seen == type_name)
+    }
+
     pub(super) fn task(&self, task: u32) -> &Task {
         (self.tasks.get(task as usize).and_then(Option::as_ref))
             .expect("INVARIANT: only created tasks are asked for")

@@ -235,8 +235,22 @@ impl Node {
             .find(|&choice| !self.sleeps(task, choice))
     }
 
-    /// Whichever waiter is notified, the others could have been.
+    /// Whichever waiter is notified, the others could have been. They come right behind the one
+    /// under way: a branch between them would let the task sleep with all of its choices, and
+    /// then sleep itself where the others are taken.
     fn add_other_choices(&mut self, record: &Record, task: u32, chosen: u32) {
+        // Those planned already come here too.
+        let mut others: Vec<Branch> = Vec::new();
+        let mut place = 1;
+        while place < self.tree.len() {
+            match self.tree[place].task == task && self.tree[place].choice != chosen {
+                true => others.push(self.tree.remove(place)),
+                false => place += 1,
+            }
+        }
+        let planned = others.len();
+        self.tree.splice(1..1, others);
+        let mut at = 1 + planned;
         for &choice in record.choices(task) {
             let known = self
                 .tree
@@ -244,12 +258,14 @@ impl Node {
                 .any(|b| b.task == task && b.choice == choice);
             if choice != chosen && !known && !self.sleeps(task, choice) {
                 let access = record.task(task).pending;
-                self.tree.push(Branch {
+                let branch = Branch {
                     task,
                     choice,
                     access,
                     then: Vec::new(),
-                });
+                };
+                self.tree.insert(at, branch);
+                at += 1;
             }
         }
     }

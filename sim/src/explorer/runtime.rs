@@ -3,7 +3,7 @@
 //! **A primitive announces its next access, and hands over; the strategy sees what everybody
 //! is about to do, and whoever is picked has made the step when it goes on.**
 
-use std::any::{Any, TypeId};
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -118,7 +118,10 @@ pub(super) fn execute(
         *task = None;
     }
     let root = record.names.root();
-    *lock(&shared) = Schedule::default();
+    *lock(&shared) = Schedule {
+        dropped: record.seen_dropped.clone(),
+        ..Schedule::default()
+    };
     RUNTIME.with_borrow_mut(|runtime| {
         assert!(
             runtime.is_none(),
@@ -487,9 +490,9 @@ fn step_with(access: Access, gate: Gate, update: Option<Update>, ways: u32) -> u
         task.ways.extend(0..ways);
         task.gate = gate;
         if let Some(dropped) = task.dropping
-            && !rt.record.seen_dropped.contains(&dropped)
+            && !rt.record.sees_dropped(dropped)
         {
-            rt.record.seen_dropped.push(dropped);
+            rt.record.seen_dropped.push(dropped.to_owned());
         }
         rt.schedule();
         me
@@ -521,9 +524,10 @@ pub(crate) fn choose(ways: u32) -> Option<u32> {
         epoch: EPOCH.get(),
         id: NO_OBJECT,
     };
-    nothing
-        .access(Kind::Choose)
-        .map(|access| step_with(access, Gate::Open, None, ways))
+    let access = nothing.access(Kind::Choose)?;
+    let taken = step_with(access, Gate::Open, None, ways);
+    crate::trace::resumed(me);
+    Some(taken)
 }
 
 /// The atomic has this value now.
@@ -603,14 +607,15 @@ pub(crate) fn join(task: u32) {
 
 /// The running task is about to drop a shared pointer to a value of this type: a step, if the
 /// type's destructor was ever seen to make one.
-pub(crate) fn drop_pointer(object: ObjectId, pointee: TypeId) {
-    if is_running() && with(|rt| rt.record.seen_dropped.contains(&pointee)) {
+pub(crate) fn drop_pointer(object: ObjectId, pointee: &'static str) {
+    if is_running() && with(|rt| rt.record.sees_dropped(pointee)) {
         access(object, Kind::Write);
+        crate::trace::resumed(me);
     }
 }
 
 /// Drops the last shared pointer to a value of this type, watching for steps.
-pub(crate) fn watch_destructor(pointee: TypeId, destruct: impl FnOnce()) {
+pub(crate) fn watch_destructor(pointee: &'static str, destruct: impl FnOnce()) {
     if !is_running() || std::thread::panicking() {
         return destruct();
     }

@@ -7,7 +7,7 @@
 
 mod atomic;
 
-use std::any::{TypeId, type_name};
+use std::any::type_name;
 use std::ops::{Deref, DerefMut};
 use std::panic::Location;
 use std::sync::{self, PoisonError, TryLockError};
@@ -569,10 +569,10 @@ impl<T> Clone for ExplorerArc<T> {
 
 impl<T: 'static> Drop for ExplorerArc<T> {
     fn drop(&mut self) {
-        runtime::drop_pointer(self.object, TypeId::of::<T>());
+        runtime::drop_pointer(self.object, type_name::<T>());
         let last = self.value.take();
         let destruct = || drop(last);
-        runtime::watch_destructor(TypeId::of::<T>(), destruct);
+        runtime::watch_destructor(type_name::<T>(), destruct);
     }
 }
 

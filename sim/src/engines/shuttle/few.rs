@@ -13,8 +13,8 @@ pub(super) struct Few {
     levels: Vec<Level>,
     /// The body did not do the same thing twice, so that nothing is known.
     pub(super) broken: bool,
-    /// Some schedules were passed over: those in which a task that yields goes on itself. Else
-    /// a loop that waits would have no end.
+    /// Some schedules were passed over: those in which a task that yields goes on itself, or a
+    /// loop that waits would have no end; and those with other random values.
     pub(super) passed_over: bool,
 }
 
@@ -109,6 +109,7 @@ impl Scheduler for FewPreemptions {
 
     /// The failure's own draws: only the order is searched.
     fn next_u64(&mut self) -> u64 {
+        lock(&self.state).passed_over = true;
         let draw = self.draws.get(self.drawn).copied();
         self.drawn += 1;
         draw.unwrap_or(0)
