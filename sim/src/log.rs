@@ -33,6 +33,15 @@ pub enum DecisionLog {
 }
 
 /// One choice of a body under loom.
+///
+/// ```
+/// use selvedge_sim::{Choice, DecisionLog};
+///
+/// // The root took the third of what it could first choose from.
+/// let choices = vec![Choice { task: 0, ordinal: 0, taken: 2 }];
+/// let with = |choices| DecisionLog::Checkpoint { path: "{}".to_owned(), choices };
+/// assert_ne!(with(choices), with(Vec::new()));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Choice {
     /// The thread that made it, by loom's number.

@@ -206,24 +206,29 @@ impl<F> Shared<F> {
     }
 
     fn is_dropped(&self, index: usize) -> bool {
+        // ORDERING: Relaxed, as above.
         index > self.stop_at.load(Ordering::Relaxed)
     }
 
     fn is_cut(&self) -> bool {
+        // ORDERING: Relaxed, as above.
         self.is_cut.load(Ordering::Relaxed)
     }
 
     fn may_go_on(&self) -> bool {
+        // ORDERING: Relaxed, as above.
         let spent = self.spent.fetch_add(1, Ordering::Relaxed);
         let within =
             spent < self.explorer.max_executions && !self.explorer.is_out_of_time(self.started);
         if !within {
+            // ORDERING: Relaxed, as above.
             self.is_cut.store(true, Ordering::Relaxed);
         }
         within && !self.is_cut()
     }
 
     fn stop_at(&self, index: usize) {
+        // ORDERING: Relaxed, as above.
         self.stop_at.fetch_min(index, Ordering::Relaxed);
     }
 }
