@@ -290,6 +290,48 @@ fn either_task_gets_to_run_a_destructor_that_makes_steps() {
     assert_eq!(outcomes(&search), ["01", "10", "11"]);
 }
 
+/// Found in review: a schedule in which drops are steps was followed by one who did not know
+/// that they are.
+#[test]
+fn a_failure_in_which_drops_are_steps_is_seen_again() {
+    let body = || {
+        let dropped = <P as Platform>::Arc::new(A::new(0));
+        let shared = <P as Platform>::Arc::new(Last(dropped.clone(), 1));
+        let theirs = shared.clone();
+        let seen = dropped.clone();
+        let other = P::spawn(move || {
+            drop(theirs);
+            // ORDERING: Relaxed. See above.
+            seen.load(Ordering::Relaxed)
+        });
+        drop(shared);
+        // ORDERING: Relaxed. See above.
+        if dropped.load(Ordering::Relaxed) == 0 && other.join() == 1 {
+            selvedge_sim::violation!("not-the-last", "the other task dropped it last");
+        }
+        Observation::none()
+    };
+    let explorer = Explorer::default();
+    let SearchEnd::Violated { failure, schedule } = explorer.run(body).end else {
+        panic!("it is found")
+    };
+    let again = |end: SearchEnd| match end {
+        SearchEnd::Violated { failure: same, .. } => assert_eq!(same.signature, failure.signature),
+        other => panic!("{other:?}"),
+    };
+    again(explorer.replay(&schedule, body));
+    let limit = std::time::Duration::MAX;
+    let shrunk = explorer.shrink(&schedule, &failure.signature, limit, body);
+    let shrunk = shrunk.expect("it fails again");
+    assert!(shrunk.least);
+    let (end, trace) = explorer.trace(&shrunk.schedule, body);
+    again(end);
+    assert_eq!(
+        trace.hash(),
+        explorer.trace(&shrunk.schedule, body).1.hash()
+    );
+}
+
 #[test]
 fn a_panic_is_caught_and_a_limit_is_no_pass() {
     let search = explore(|| {

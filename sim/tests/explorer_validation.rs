@@ -138,3 +138,59 @@ fn explorer_sees_what_every_interleaving_shows_in_many_programs() {
     let tally = validate(1_000..13_000);
     assert!(tally.programs >= 10_000);
 }
+
+/// More who wait and more who notify than the generated programs have: which of them is chosen
+/// must not keep the others from being tried.
+#[test]
+fn whoever_is_notified_whatever_else_is_planned() {
+    use programs::Stmt::{Bump, Load, NotifyAll, NotifyOne, Store, Wait};
+    let programs: [Program; 5] = [
+        vec![
+            vec![],
+            vec![Wait],
+            vec![Wait],
+            vec![NotifyOne],
+            vec![NotifyOne],
+            vec![NotifyOne],
+        ],
+        vec![
+            vec![],
+            vec![Wait],
+            vec![Wait],
+            vec![NotifyOne],
+            vec![NotifyOne],
+        ],
+        vec![
+            vec![NotifyOne],
+            vec![Wait],
+            vec![Wait],
+            vec![NotifyOne],
+            vec![NotifyOne],
+        ],
+        vec![
+            vec![NotifyOne, Load(0)],
+            vec![Wait],
+            vec![Wait],
+            vec![Store(0, 1), NotifyOne],
+        ],
+        vec![
+            vec![NotifyAll],
+            vec![Wait, Bump(0)],
+            vec![Wait],
+            vec![NotifyOne, Bump(0)],
+        ],
+    ];
+    for program in programs {
+        let truth = interpreter::explore(&program, 4_000_000).expect("a small program");
+        let explorer = Explorer {
+            past_failures: true,
+            ..Explorer::default()
+        };
+        let body = program.clone();
+        let search = explorer.run(move || run(&body));
+        assert_eq!(search.end, SearchEnd::Complete, "{program:?}");
+        assert_eq!(search.observations, truth.outcomes, "{program:?}");
+        assert_eq!(search.executions, truth.traces.len() as u64, "{program:?}");
+        assert_eq!(search.abandoned, 0, "{program:?}");
+    }
+}
