@@ -24,7 +24,7 @@ fn the_first_command_of_the_ticket_finds_its_bug_and_the_fix() {
                 assert!(
                     unit["seed"]
                         .as_str()
-                        .is_some_and(|seed| seed.starts_with("sv1."))
+                        .is_some_and(|seed| seed.starts_with("sv2."))
                 );
             }
             (Some("shipped"), Some("explorer" | "loom")) => {
@@ -160,7 +160,7 @@ fn wrong_input_gets_one_line_and_exit_2() {
         (&["--seed", "-1"], "whole number"),
         (&["--budget", "500000000000years"], "at most 30days"),
         (&["--json", "a", "--junit", "./a"], "give each its own"),
-        (&["replay", "sv1.a.b\nc.d.e.f"], "b\\nc"),
+        (&["replay", "sv2.a.b\nc.d.e.f"], "b\\nc"),
         (
             &["pool-chek-then-act"],
             "did you mean 'pool-check-then-act'?",
