@@ -39,8 +39,8 @@ fn rows() -> [(&'static str, &'static str, Bodies); 6] {
         ("e", "lock order of ABBA mended, 3 threads", bodies!(abba_3)),
         (
             "f",
-            "pool of 3, 3 threads x 2 operations",
-            bodies!(pool_3_twice),
+            "pool of 3, 3 threads x 3 operations",
+            bodies!(pool_3_thrice),
         ),
     ]
 }
@@ -83,8 +83,8 @@ fn pool_2_twice<P: Platform>(_: &Cx) -> Observation {
     pool::<P>(2, 2)
 }
 
-fn pool_3_twice<P: Platform>(_: &Cx) -> Observation {
-    pool::<P>(3, 2)
+fn pool_3_thrice<P: Platform>(_: &Cx) -> Observation {
+    pool::<P>(3, 3)
 }
 
 fn cas_loops<P: Platform>(_: &Cx) -> Observation {
