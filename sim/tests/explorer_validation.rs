@@ -194,3 +194,19 @@ fn whoever_is_notified_whatever_else_is_planned() {
         assert_eq!(search.abandoned, 0, "{program:?}");
     }
 }
+
+/// A sleeping choice once passed for the other choice of the same task, and a trace was lost.
+#[test]
+fn another_choice_is_another_step() {
+    use programs::Stmt::{LoadEither, Store};
+    let program: Program = vec![
+        vec![LoadEither],
+        vec![Store(1, 0), LoadEither],
+        vec![Store(1, 1), Store(0, 1)],
+    ];
+    let truth = interpreter::explore(&program, MOST_PREFIXES).expect("a small program");
+    let search = Explorer::default().run(move || run(&program));
+    assert_eq!(search.end, SearchEnd::Complete);
+    assert_eq!(search.observations, truth.outcomes);
+    assert_eq!(search.executions, truth.traces.len() as u64);
+}

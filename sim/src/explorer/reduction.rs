@@ -29,6 +29,19 @@ struct Sleeper {
     given: bool,
 }
 
+impl Sleeper {
+    /// As it sleeps past the node where it fell asleep. Other waiters that a notification could
+    /// choose were explored or are planned there. Other ways that a body could take are steps
+    /// of their own: what begins with one of them is told apart from what begins with this.
+    fn as_inherited(&self) -> Sleeper {
+        let choice = match self.access.kind {
+            Kind::Choose => self.choice,
+            _ => ANY_CHOICE,
+        };
+        Sleeper { choice, ..*self }
+    }
+}
+
 /// A step to take, and what to take after it.
 #[derive(Clone, Debug)]
 struct Branch {
@@ -126,11 +139,7 @@ impl Strategy for Reduction {
                 Node {
                     fingerprint,
                     sleep: (parent.sleep.iter().filter(|s| !wakes(s)))
-                        // Its other choices were explored or are planned where it fell asleep.
-                        .map(|s| Sleeper {
-                            choice: ANY_CHOICE,
-                            ..*s
-                        })
+                        .map(Sleeper::as_inherited)
                         .collect(),
                     tree: parent.tree[0].then.clone(),
                 }
@@ -420,10 +429,11 @@ impl Reduction {
         // Where a sleeper is in the sequence, it would have to be taken asleep. Where it is not,
         // all that begins so was explored with it; but what may follow and wake it is found by
         // races that are seen only there, so where that is elsewhere the sequence is taken.
-        let covered = |s: &Sleeper| match initial(record, &sequence, &pre, s.task, s.access) {
-            Some(place) => place.is_some() || !s.given,
-            None => false,
-        };
+        let covered =
+            |s: &Sleeper| match initial(record, &sequence, &pre, s.task, s.choice, s.access) {
+                Some(place) => place.is_some() || !s.given,
+                None => false,
+            };
         if node.sleep.iter().any(covered) {
             return;
         }
@@ -496,6 +506,7 @@ fn initial(
     sequence: &[Item],
     pre: &Clock,
     task: u32,
+    choice: u32,
     access: Access,
 ) -> Option<Option<usize>> {
     let Some(place) = sequence.iter().position(|item| item.task == task) else {
@@ -503,6 +514,9 @@ fn initial(
         return independent.then_some(None);
     };
     let item = &sequence[place];
+    if access.kind == Kind::Choose && item.choice != choice {
+        return None;
+    }
     let clock = item
         .event
         .map_or(pre, |event| &record.events[event as usize].clock);
@@ -515,7 +529,14 @@ fn initial(
 
 fn insert_into(tree: &mut Vec<Branch>, record: &Record, mut sequence: Vec<Item>, pre: &Clock) {
     let found = tree.iter().enumerate().find_map(|(number, branch)| {
-        let place = initial(record, &sequence, pre, branch.task, branch.access)?;
+        let place = initial(
+            record,
+            &sequence,
+            pre,
+            branch.task,
+            branch.choice,
+            branch.access,
+        )?;
         Some((number, place))
     });
     if let Some((mut number, place)) = found {
