@@ -66,7 +66,6 @@ fn bounds_grow_until_they_are_none() {
     let bounds = &escalation.bounds;
     assert!(bounds.iter().all(|bound| bound.completed));
     assert_eq!(bounds.last().unwrap().executions, all.executions);
-    assert_eq!(bounds.last().unwrap().growth, Some(1.0));
     let outcomes: Vec<usize> = bounds.iter().map(|bound| bound.new_outcomes).collect();
     // Without a preemption nothing is lost; one is enough to lose a step.
     assert_eq!(outcomes[..2], [1, 1]);
