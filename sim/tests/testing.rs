@@ -178,7 +178,7 @@ fn a_failure_says_what_how_small_why_how_and_how_to_see_it_again() {
         (
             "loom",
             "It was made no smaller: ",
-            "preemptions 1, switches 2; no schedule with fewer",
+            "preemptions 1, switches 2; whether fewer preemptions would do",
             "this engine cannot tell",
         ),
     ] {
