@@ -3,59 +3,23 @@
 //! once lived at the same time). Measured by counting every byte.
 //!
 //! Counted for each thread alone: libtest's own thread allocates while a test runs.
-#![allow(
-    unsafe_code,
-    reason = "a global allocator that counts is written in unsafe code"
-)]
 #![allow(clippy::unwrap_used, reason = "all of this file is one test")]
 #![allow(clippy::disallowed_types, reason = "the shipped platform's pointer")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+mod counting;
+
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::mem;
 use std::sync::Arc;
 
+use counting::{LIVE, PEAK};
 use selvedge_core::engine::{
     BatchEngine, BlockSlot, EngineConfig, Event, Generator, NewRequest, NewSequence, Produced,
     StepInput, Wake,
 };
 use selvedge_core::time::Instant;
 use selvedge_core::{BlockPool, LayerId, ModelCacheSpec, RequestId};
-
-/// The system's allocator, counting.
-struct Counting;
-
-thread_local! {
-    // Neither is ever dropped nor allocated, so the allocator may use them at any time.
-    static LIVE: Cell<isize> = const { Cell::new(0) };
-    static PEAK: Cell<isize> = const { Cell::new(0) };
-}
-
-fn add(bytes: isize) {
-    let live = LIVE.get() + bytes;
-    LIVE.set(live);
-    PEAK.set(PEAK.get().max(live));
-}
-
-// SAFETY: every call is handed to `System` as it is; counting touches no memory of the caller's.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        add(layout.size().cast_signed());
-        // SAFETY: the caller's promises are what `System` asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        add(-layout.size().cast_signed());
-        // SAFETY: as above.
-        unsafe { System.dealloc(place, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
 
 const LAYERS: u32 = 4;
 const BLOCK_TOKENS: u32 = 16;

@@ -141,9 +141,8 @@ fn run_all(
     started: Instant,
 ) -> Result<Vec<UnitReport>, Stop> {
     let children = own_children()?;
-    let jobs = args
-        .jobs
-        .unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZeroUsize::get));
+    let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let jobs = args.jobs.unwrap_or(cores);
     let mut order = planned.to_vec();
     order.sort_by_key(|unit| match unit.engine {
         Engine::Native => 0,
@@ -168,7 +167,6 @@ fn run_all(
                         }
                         let share = left_over.mul_f64((jobs as f64 / left as f64).min(1.0));
                         let limit = share.max(LEAST_LIMIT);
-                        let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
                         // Those that run already have their threads.
                         let busy = running.fetch_add(1, Ordering::Relaxed);
                         let threads = (jobs.min(cores) / (left + busy)).max(1);

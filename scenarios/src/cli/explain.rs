@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use selvedge_sim::child::Request;
+use selvedge_sim::child::{Children, Request};
 use selvedge_sim::unit::{End, Task};
 use selvedge_sim::{Engine, Seed, explain, timeline};
 
@@ -17,9 +17,10 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<Exit, Stop> {
     let (seed, scenario) = given::seed(&args.seed)?;
     on_ctrl_c()?;
     say(&given::headline(&seed))?;
-    let smaller = shrink::smaller(&own_children()?, &seed, args.limit)?;
+    let children = own_children()?;
+    let smaller = shrink::smaller(&children, &seed, args.limit)?;
     say(&shrink::before_and_after(&smaller))?;
-    let again = replay::run(&smaller.seed)?;
+    let again = replay::run(&children, &smaller.seed)?;
     let Again::Violated { failure, trace, .. } = again else {
         return Err(Stop::usage("the seed is stale: its execution is well now"));
     };
@@ -27,7 +28,9 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<Exit, Stop> {
     smaller.mark(&mut trace);
     say(&format!("\n{}", explain::cause(&trace)))?;
     if matches!(seed.engine, Engine::Loom { .. }) {
-        say(&without_weak_memory(&seed, scenario, args.limit)?)?;
+        say(&without_weak_memory(
+            &children, &seed, scenario, args.limit,
+        )?)?;
     }
     let text = timeline::text(
         &trace,
@@ -44,7 +47,12 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<Exit, Stop> {
 }
 
 /// Whether the failure needs weak memory: the explorer, which has none, is asked.
-fn without_weak_memory(seed: &Seed, scenario: &Scenario, limit: Duration) -> Result<String, Stop> {
+fn without_weak_memory(
+    children: &Children,
+    seed: &Seed,
+    scenario: &Scenario,
+    limit: Duration,
+) -> Result<String, Stop> {
     let engine = Engine::Explorer { preemptions: None };
     if scenario.plan(engine).is_none() {
         return Ok(String::new());
@@ -61,7 +69,6 @@ fn without_weak_memory(seed: &Seed, scenario: &Scenario, limit: Duration) -> Res
         workers: 1,
         limit,
     };
-    let children = own_children()?;
     let cannot = |error| Stop::harness("cannot search", error);
     let outcome = (children.run(&request, &INTERRUPTED, |_| ())).map_err(cannot)?;
     let executions = outcome.executions;

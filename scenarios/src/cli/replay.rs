@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use selvedge_sim::child::Children;
 use selvedge_sim::replay::Replayed;
 use selvedge_sim::trace::Trace;
 use selvedge_sim::{Failure, Seed};
@@ -24,7 +25,8 @@ pub(super) fn replay(args: &ReplayArgs) -> Result<Exit, Stop> {
     if !alone {
         say(&given::headline(&seed))?;
     }
-    let again = run(&seed)?;
+    let children = own_children()?;
+    let again = run(&children, &seed)?;
     let Again::Violated {
         failure,
         executions,
@@ -41,7 +43,7 @@ pub(super) fn replay(args: &ReplayArgs) -> Result<Exit, Stop> {
     }
     if let Some(target) = &mut target {
         let mut trace = trace.unwrap_or_default();
-        let tried = (own_children()?.switches_of(&seed, SWITCHES_LIMIT, &INTERRUPTED))
+        let tried = (children.switches_of(&seed, SWITCHES_LIMIT, &INTERRUPTED))
             .map_err(|error| Stop::harness("cannot try the switches", error))?;
         trace.mark(&tried);
         target.draw(&trace, &given::headline(&seed))?;
@@ -66,8 +68,8 @@ pub(super) enum Again {
 }
 
 /// Runs the seed's execution again.
-pub(super) fn run(seed: &Seed) -> Result<Again, Stop> {
-    let replayed = (own_children()?.replay(seed, NATIVE_ROUNDS, LIMIT, &INTERRUPTED))
+pub(super) fn run(children: &Children, seed: &Seed) -> Result<Again, Stop> {
+    let replayed = (children.replay(seed, NATIVE_ROUNDS, LIMIT, &INTERRUPTED))
         .map_err(|error| Stop::harness("cannot run the replay", error))?;
     match replayed {
         Replayed::Violated {

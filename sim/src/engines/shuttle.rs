@@ -297,6 +297,15 @@ impl Log {
         self.children.clear();
     }
 
+    /// The creation paths of these tasks.
+    fn paths(&mut self, tasks: &[&ShuttleTask]) -> Vec<String> {
+        let path = |task: &&ShuttleTask| {
+            let place = self.place(task);
+            self.schedule.path(place)
+        };
+        tasks.iter().map(path).collect()
+    }
+
     /// The task's place in the log, which names it by its creation path.
     fn place(&mut self, task: &ShuttleTask) -> u32 {
         if let Some(&place) = self.places.get(&task.id()) {
@@ -426,12 +435,7 @@ impl Scheduler for Replayer {
         _current: Option<TaskId>,
         _is_yielding: bool,
     ) -> Option<TaskId> {
-        let paths: Vec<String> = (runnable.iter())
-            .map(|task| {
-                let place = self.names.place(task);
-                self.names.schedule.path(place)
-            })
-            .collect();
+        let paths = self.names.paths(runnable);
         let step = self.wanted.len();
         let Some(wanted) = self.next_wanted() else {
             self.diverge(format!(

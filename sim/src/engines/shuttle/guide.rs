@@ -60,12 +60,7 @@ impl Scheduler for Guide {
         current: Option<TaskId>,
         is_yielding: bool,
     ) -> Option<TaskId> {
-        let paths: Vec<String> = (runnable.iter())
-            .map(|task| {
-                let place = self.names.place(task);
-                self.names.schedule.path(place)
-            })
-            .collect();
+        let paths = self.names.paths(runnable);
         let stays = current.filter(|id| !is_yielding && runnable.iter().any(|t| t.id() == *id));
         let wanted = self.wanted_task(runnable, &paths).or(stays);
         let next = || {
