@@ -92,6 +92,7 @@
 
 mod body;
 pub mod child;
+pub mod content;
 mod engines;
 pub mod explain;
 pub mod explorer;
