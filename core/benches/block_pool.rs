@@ -33,28 +33,26 @@
     reason = "a bench reads the clock, and its peers are written against std"
 )]
 
+mod measure;
 mod twin;
 
 use std::env;
 use std::hint::black_box;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use selvedge_core::{BlockPool, LayerId, ModelCacheSpec};
 
+use self::measure::{Row, Size};
 use self::twin::TwinPool;
 
 const BLOCKS: u32 = 1_024;
 const LAYER: LayerId = LayerId(0);
 
 fn main() -> ExitCode {
-    let size = match Size::from_args(env::args().skip(1)) {
+    let size = match Size::from_args("block_pool", env::args().skip(1)) {
         Ok(size) => size,
-        Err(unknown) => {
-            eprintln!("block_pool: unknown argument {unknown:?}; the only one is --quick");
-            return ExitCode::from(2);
-        }
+        Err(exit) => return exit,
     };
     for (n, limit) in [(1, 1.5), (8, 2.0), (64, 4.0)] {
         allocate_free(size, n, limit);
@@ -70,6 +68,7 @@ fn main() -> ExitCode {
 /// A lease and its drop, against both peers.
 fn allocate_free(size: Size, n: u32, limit: f64) {
     let row = Row {
+        bench: "block_pool",
         name: "allocate_free",
         n,
         limit: Some(limit),
@@ -98,6 +97,7 @@ fn allocate_free(size: Size, n: u32, limit: f64) {
 /// A lease that owns a share of the pool, and its drop.
 fn shared_lease(size: Size) {
     let row = Row {
+        bench: "block_pool",
         name: "shared_lease",
         n: 1,
         limit: None,
@@ -120,6 +120,7 @@ fn shared_lease(size: Size) {
 /// Handles kept past their lease and freed by hand: the path that checks every handle.
 fn persist_free(size: Size, n: u32) {
     let row = Row {
+        bench: "block_pool",
         name: "persist_free",
         n,
         limit: None,
@@ -140,6 +141,7 @@ fn persist_free(size: Size, n: u32) {
 /// The shell over `Platform` against the shell over std.
 fn platform_overhead(size: Size, n: u32) {
     let row = Row {
+        bench: "block_pool",
         name: "platform_overhead",
         n,
         limit: Some(1.02),
@@ -228,103 +230,4 @@ impl MutexVec {
         let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         free.append(from);
     }
-}
-
-/// How much is measured.
-#[derive(Clone, Copy)]
-struct Size {
-    rounds: u32,
-    ops: u32,
-}
-
-impl Size {
-    const FULL: Size = Size {
-        rounds: 200,
-        ops: 20_000,
-    };
-    const QUICK: Size = Size {
-        rounds: 20,
-        ops: 4_000,
-    };
-    const DEBUG: Size = Size { rounds: 3, ops: 50 };
-
-    /// The unknown argument, if there is one.
-    fn from_args(args: impl Iterator<Item = String>) -> Result<Size, String> {
-        let mut quick = env::var_os("SELVEDGE_BENCH_QUICK").is_some_and(|v| v != "0");
-        for arg in args {
-            match arg.as_str() {
-                "--quick" => quick = true,
-                "--bench" => {} // cargo says so to every bench
-                _ => return Err(arg),
-            }
-        }
-        Ok(match (cfg!(debug_assertions), quick) {
-            (true, _) => Size::DEBUG,
-            (false, true) => Size::QUICK,
-            (false, false) => Size::FULL,
-        })
-    }
-}
-
-/// A line of the table, but for its numbers.
-struct Row {
-    name: &'static str,
-    n: u32,
-    limit: Option<f64>,
-}
-
-impl Row {
-    /// Measures both in turns and prints the line.
-    fn compare(&self, size: Size, mut ours: impl FnMut(), peer: &str, mut theirs: impl FnMut()) {
-        // A larger batch costs more; a round shall not.
-        let ops = size.ops / self.n.isqrt().max(1);
-        time(ops, &mut ours);
-        time(ops, &mut theirs);
-        let (mut ours_ns, mut peer_ns, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-        for round in 0..size.rounds {
-            let (a, b) = if round % 2 == 0 {
-                let a = time(ops, &mut ours);
-                (a, time(ops, &mut theirs))
-            } else {
-                let b = time(ops, &mut theirs);
-                (time(ops, &mut ours), b)
-            };
-            ours_ns.push(a);
-            peer_ns.push(b);
-            ratios.push(a / b);
-        }
-        let ratio = median(ratios);
-        let limit = json(self.limit.map(|limit| format!("{limit}")));
-        let within = json(self.limit.map(|limit| (ratio <= limit).to_string()));
-        println!(
-            r#"{{"bench":"block_pool","row":"{}","n":{},"ours_ns":{:.2},"peer":"{peer}","peer_ns":{:.2},"ratio":{ratio:.3},"limit":{limit},"within":{within}}}"#,
-            self.name,
-            self.n,
-            median(ours_ns),
-            median(peer_ns),
-        );
-    }
-}
-
-/// Nanoseconds one of `ops` calls takes.
-fn time(ops: u32, op: &mut impl FnMut()) -> f64 {
-    let start = Instant::now();
-    for _ in 0..ops {
-        op();
-    }
-    let nanos = start.elapsed().max(Duration::from_nanos(1)).as_nanos();
-    nanos as f64 / f64::from(ops)
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() % 2 {
-        0 => (values[middle - 1] + values[middle]) / 2.0,
-        _ => values[middle],
-    }
-}
-
-fn json(value: Option<String>) -> String {
-    value.unwrap_or_else(|| "null".to_owned())
 }

@@ -8,15 +8,18 @@ mod given;
 mod input;
 mod list;
 mod replay;
+mod serve_trace;
 mod shrink;
 
 use std::fmt;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
+use selvedge_core::engine::Admission;
 use selvedge_sim::{Class, Engine, FailureKind, child, host};
 
 use crate::registry;
@@ -64,6 +67,8 @@ enum Command {
     Shrink(ShrinkArgs),
     /// Say which switches a failure needs, and draw its smallest execution
     Explain(ExplainArgs),
+    /// Serve a trace of real requests by the engine that ships, in virtual time
+    ServeTrace(ServeTraceArgs),
     /// Run one unit for a parent process
     #[command(name = child::UNIT_COMMAND, hide = true)]
     Unit { spec: PathBuf },
@@ -169,6 +174,57 @@ struct ExplainArgs {
     all: bool,
 }
 
+#[derive(Debug, Args)]
+struct ServeTraceArgs {
+    /// One JSON object a line, with timestamp, input_length, output_length and hash_ids; `-` is
+    /// standard input
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Serve the small trace that ships with the program
+    #[arg(long, conflicts_with = "file")]
+    sample: bool,
+    /// Count malformed lines instead of stopping at the first
+    #[arg(long)]
+    skip_bad: bool,
+    /// Serve only the first N requests
+    #[arg(long, value_name = "N", value_parser = input::at_least_one::<usize>)]
+    limit: Option<usize>,
+    /// Blocks of the pool, for all layers
+    #[arg(long, value_name = "N", default_value = "65536", value_parser = input::at_least_one::<u32>)]
+    blocks: u32,
+    /// Tokens of a block
+    #[arg(long, value_name = "N", default_value = "256", value_parser = input::at_least_one::<u32>)]
+    block_tokens: u32,
+    /// Layers of the model; each request needs blocks in all of them
+    #[arg(long, value_name = "N", default_value = "2", value_parser = input::at_least_one::<u32>)]
+    layers: u32,
+    /// Requests that may run at once
+    #[arg(long, value_name = "N", default_value = "256", value_parser = input::at_least_one::<u32>)]
+    max_running: u32,
+    /// Requests that may wait; more are refused
+    #[arg(long, value_name = "N", default_value = "4096", value_parser = input::at_least_one::<u32>)]
+    max_waiting: u32,
+    /// When blocks are taken: full (all at admission) or watermark:N (as the request grows,
+    /// N kept free)
+    #[arg(long, value_name = "HOW", default_value = "full", value_parser = input::admission)]
+    admission: Admission,
+    /// Virtual time of a step, whatever it computes
+    #[arg(long, value_name = "TIME", default_value = "10ms", value_parser = input::virtual_time)]
+    step: Duration,
+    /// Prompt tokens the model computes in a virtual second, beyond that
+    #[arg(long, value_name = "N", default_value = "40000", value_parser = input::at_least_one::<u32>)]
+    prefill_rate: u32,
+    /// Virtual time of each sequence that a step decodes, beyond that
+    #[arg(long, value_name = "TIME", default_value = "50us", value_parser = input::virtual_time)]
+    decode: Duration,
+    /// Write the report as JSON to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Plot pool use and queue over time on an HTML page
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
 /// How a run of the program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -256,6 +312,7 @@ fn run(cli: Cli) -> Result<Exit, Stop> {
         Command::Replay(args) => replay::replay(&args),
         Command::Shrink(args) => shrink::shrink(&args),
         Command::Explain(args) => explain::explain(&args),
+        Command::ServeTrace(args) => serve_trace::serve_trace(&args),
         Command::Unit { spec } => serve(&spec),
     }
 }

@@ -11,6 +11,7 @@ pub mod field;
 pub mod origin;
 pub mod registry;
 pub mod report;
+pub mod serving;
 pub mod tickets;
 
 pub use registry::{Difference, Expect, Only, Plan, Scenario, all};

@@ -58,12 +58,10 @@ pub(super) fn check(args: &CheckArgs) -> Result<Exit, Stop> {
     let planned = plan(&scenarios, &args.engines)?;
     let json = args.json.as_deref().map(input::output).transpose()?;
     let junit = args.junit.as_deref().map(input::output).transpose()?;
-    let place = |path: &Option<PathBuf>| path.as_ref().and_then(|path| path.canonicalize().ok());
-    if args.json.is_some() && place(&args.json) == place(&args.junit) {
-        return Err(Stop::usage(
-            "--json and --junit name the same file; give each its own",
-        ));
-    }
+    input::distinct(
+        ("--json", args.json.as_deref()),
+        ("--junit", args.junit.as_deref()),
+    )?;
     on_ctrl_c()?;
 
     let started = Instant::now();

@@ -2,14 +2,17 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::path::Path;
+use std::str::FromStr;
 use std::time::Duration;
 
+use selvedge_core::engine::Admission;
 use selvedge_sim::{Class, Engine};
 
 use super::Stop;
 use crate::{Scenario, registry};
 
 const LEAST_BUDGET: Duration = Duration::from_millis(100);
+const MOST_STEP: Duration = Duration::from_secs(3_600);
 const MOST_BUDGET: Duration = Duration::from_secs(30 * 24 * 3_600);
 
 pub(super) fn engine(text: &str) -> Result<Engine, String> {
@@ -40,6 +43,46 @@ pub(super) fn budget(text: &str) -> Result<Duration, String> {
 
 pub(super) fn number(text: &str) -> Result<u64, String> {
     (text.parse()).map_err(|_| "it is a whole number, from 0 to 2^64 - 1".to_owned())
+}
+
+/// A count of which there must be some.
+pub(super) fn at_least_one<N: FromStr + Default + PartialEq>(text: &str) -> Result<N, String> {
+    match text.parse() {
+        Ok(n) if n != N::default() => Ok(n),
+        _ => Err("it is a whole number, at least 1".to_owned()),
+    }
+}
+
+pub(super) fn admission(text: &str) -> Result<Admission, String> {
+    let watermark = text.strip_prefix("watermark:").map(str::parse);
+    match (text, watermark) {
+        ("full", _) => Ok(Admission::Full),
+        (_, Some(Ok(blocks))) => Ok(Admission::Watermark { blocks }),
+        _ => Err("it is full, or watermark:N with the blocks to keep free".to_owned()),
+    }
+}
+
+pub(super) fn virtual_time(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(time) if time <= MOST_STEP => Ok(time),
+        Ok(_) => Err("a step takes at most 1h".to_owned()),
+        Err(_) => Err("it is a number and a unit, as 10ms or 50us".to_owned()),
+    }
+}
+
+/// Two reports into one file would be one too few.
+pub(super) fn distinct(
+    one: (&str, Option<&Path>),
+    other: (&str, Option<&Path>),
+) -> Result<(), Stop> {
+    let place = |path: Option<&Path>| path.and_then(|path| path.canonicalize().ok());
+    if one.1.is_some() && place(one.1) == place(other.1) {
+        return Err(Stop::usage(format!(
+            "{} and {} name the same file; give each its own",
+            one.0, other.0
+        )));
+    }
+    Ok(())
 }
 
 pub(super) fn jobs(text: &str) -> Result<usize, String> {
@@ -189,6 +232,19 @@ mod tests {
         }
         for wrong in ["loom", "explorer:2", "shuttle:pct"] {
             assert!(estimated(wrong).is_err(), "{wrong}");
+        }
+        for wrong in ["0", "-1", "4294967296", "x", ""] {
+            assert!(at_least_one::<u32>(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(
+            admission("watermark:7"),
+            Ok(Admission::Watermark { blocks: 7 })
+        );
+        for wrong in ["watermark", "watermark:", "watermark:-1", "Full", ""] {
+            assert!(admission(wrong).is_err(), "{wrong}");
+        }
+        for wrong in ["10", "2h", "-1ms"] {
+            assert!(virtual_time(wrong).is_err(), "{wrong}");
         }
         for wrong in ["Violated", "perfect"] {
             assert!(required(wrong).is_err(), "{wrong}");
