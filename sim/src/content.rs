@@ -197,8 +197,9 @@ struct Layer {
     ring: Option<u32>,
     /// What must be stored of the last token.
     last: u64,
-    /// What the last token has overwritten, and its position: the token may be taken back.
-    spare: Option<(u32, u64)>,
+    /// What its last decode has overwritten, with its positions: if the sequence is cancelled
+    /// meanwhile, the step is taken back. (Two tokens are fed by the first: the prompt's last.)
+    spare: Vec<(u32, u64)>,
 }
 
 impl Layer {
@@ -475,9 +476,8 @@ impl ContentModel {
                             .reserve_exact(block_tokens as usize - slot.cells.len());
                         slot.cells.resize(at + here.len(), 0);
                     } else if let Some(ring) = layer.ring.filter(|&ring| position >= ring) {
-                        let last = at + here.len() - 1;
-                        let overwritten = position + here.len() as u32 - 1 - ring;
-                        layer.spare = Some((overwritten, slot.cells[last]));
+                        let old = slot.cells[at..].iter().zip(position - ring..);
+                        (layer.spare).extend(old.map(|(&old, of)| (of, old)).take(here.len()));
                     }
                     for ((cell, &token), position) in
                         slot.cells[at..].iter_mut().zip(here).zip(position..)
@@ -514,6 +514,10 @@ impl ContentModel {
                 tokens: len,
             });
         }
+        sequence
+            .layers
+            .iter_mut()
+            .for_each(|layer| layer.spare.clear());
         // The last token of the prompt, which no chunk contains.
         let fed = sequence.tokens[sequence.computed as usize..].to_vec();
         if !fed.is_empty() {
@@ -618,6 +622,11 @@ impl Generator for ContentModel {
             }
             let place = (chunk.start, chunk.tokens);
             self.store("step", request, &mut sequence, place, &mut found);
+            // A prompt's chunk is never taken back.
+            sequence
+                .layers
+                .iter_mut()
+                .for_each(|layer| layer.spare.clear());
             self.sequences.insert(request, sequence);
         }
         let mut produced = Vec::with_capacity(input.decode.len());

@@ -96,6 +96,7 @@ pub mod content;
 mod engines;
 pub mod explain;
 pub mod explorer;
+pub mod faulty;
 pub mod host;
 mod log;
 mod panics;

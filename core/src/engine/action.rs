@@ -30,8 +30,8 @@ pub enum Action {
     },
     /// Make a step of the model.
     Step(StepPlan),
-    /// Give up the blocks past the sequence's end, and move the backend's cache of it into the
-    /// others.
+    /// Move the backend's cache of the sequence into its blocks, then give up those past its
+    /// end.
     Extract {
         /// The request.
         request: RequestId,

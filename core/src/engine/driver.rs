@@ -313,6 +313,9 @@ impl<G: Generator, P: Platform> Driver<G, P> {
 
     /// Moves what the backend has of a sequence into its blocks. Nothing else of the agent's is
     /// in memory then: what it started from went to the backend, or was dropped, long before.
+    ///
+    /// Until the backend has handed over, it may use every block of the sequence: none is given
+    /// up before, and none at all if it fails, as long as the sequence is in it.
     fn extract(&mut self, request: RequestId, tokens: u32) -> Report<G, P> {
         let Driver {
             generator,
@@ -324,16 +327,8 @@ impl<G: Generator, P: Platform> Driver<G, P> {
         let Some(sequence) = sequences.get_mut(&request) else {
             return failed("there is no such sequence".to_owned());
         };
-        let Some(mut lease) = sequence.lease.take() else {
-            return failed("the sequence has no blocks".to_owned());
-        };
-        sequence.tokens.truncate(tokens as usize);
-        let slots = layout::slots(spec, lease.blocks(), tokens);
-        let filled: Vec<BlockRef> = sorted(slots.iter().map(|slot| slot.block));
-        let surplus = |block: BlockRef| filled.binary_search(&block).is_err();
-        if let Err(error) = lease.exchange_part(surplus, &[], None) {
-            return failed(error.to_string());
-        }
+        let held = sequence.lease.as_ref().map_or(&[][..], BlockLease::blocks);
+        let slots = layout::slots(spec, held, tokens);
         let payloads = match alive(generator).extract_cache(request, &slots) {
             Ok(payloads) if payloads.len() == slots.len() => payloads,
             Ok(payloads) => {
@@ -343,7 +338,17 @@ impl<G: Generator, P: Platform> Driver<G, P> {
             }
             Err(error) => return failed(error.to_string()),
         };
+        let Some(mut lease) = sequence.lease.take() else {
+            return failed("the sequence has no blocks".to_owned());
+        };
+        let filled: Vec<BlockRef> = sorted(slots.iter().map(|slot| slot.block));
+        let surplus = |block: BlockRef| filled.binary_search(&block).is_err();
+        if let Err(error) = lease.exchange_part(surplus, &[], None) {
+            drop(payloads);
+            return failed(error.to_string());
+        }
         let blocks = fill(spec, slots, payloads);
+        sequence.tokens.truncate(tokens as usize);
         match AgentBlocks::new(spec, lease, blocks, mem::take(&mut sequence.tokens)) {
             Ok(cache) => Report {
                 outcome: Outcome::Extracted(size_of_cache(&cache)),

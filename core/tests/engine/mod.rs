@@ -4,6 +4,3 @@
 
 pub(crate) mod backend;
 pub(crate) mod bench;
-pub(crate) mod operation;
-pub(crate) mod oracle;
-pub(crate) mod world;

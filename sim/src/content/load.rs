@@ -201,7 +201,7 @@ impl ContentModel {
                 blocks: Vec::new(),
                 ring: self.ring(LayerId(id)),
                 last,
-                spare: None,
+                spare: Vec::new(),
             })
             .collect();
         for &block in new.blocks {
@@ -338,7 +338,7 @@ impl ContentModel {
         }
     }
 
-    /// What is stored of a token, or was until the last one took its place.
+    /// What is stored of a token, or was until the last step took its place.
     fn read_back(
         &self,
         site: Site,
@@ -346,11 +346,12 @@ impl ContentModel {
         computed: u32,
         position: u32,
     ) -> Result<u64, ContentError> {
-        match (layer.ring, layer.spare) {
-            (Some(ring), _) if computed - position <= ring => self.read(site, layer, position),
-            (Some(_), Some((of, stored))) if of == position => Ok(stored),
-            (Some(_), _) => Err(site.missing(position)),
-            (None, _) => self.read(site, layer, position),
+        match layer.ring {
+            Some(ring) if computed - position > ring => {
+                let spare = layer.spare.iter().find(|of| of.0 == position);
+                spare.map(|of| of.1).ok_or_else(|| site.missing(position))
+            }
+            _ => self.read(site, layer, position),
         }
     }
 

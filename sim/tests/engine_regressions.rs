@@ -32,6 +32,7 @@ fn who_gave_way_does_not_give_way_again() {
             watermark: Some(0),
             chunk: 5,
         },
+        faults: Vec::new(),
         operations: vec![
             ask(1, Prompt::New(1, 0), 4),
             ask(0, Prompt::GoesOn(1), 8),

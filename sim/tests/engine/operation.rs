@@ -1,6 +1,5 @@
 //! [`Operation`]: what is done to an engine, as a value: drawn at random, made small when it
 //! fails, and printed as Rust that can be pasted into `engine_regressions.rs`.
-#![allow(clippy::disallowed_types, reason = "proptest's macros name std's Arc")]
 
 use std::time::Duration;
 
@@ -10,13 +9,21 @@ use selvedge_core::ModelCacheSpec;
 use selvedge_core::engine::{Admission, EngineConfig};
 use selvedge_core::spec::LayerKind;
 
-use super::backend::{Call, Wrong};
+use selvedge_sim::faulty::{Call, Fault, FaultPlan, PlannedFault};
 
 /// An engine, and what is done to it.
 #[derive(Clone, Debug)]
 pub(crate) struct Sequence {
     pub(crate) shape: Shape,
+    /// What the backend does wrong.
+    pub(crate) faults: Vec<PlannedFault>,
     pub(crate) operations: Vec<Operation>,
+}
+
+impl Sequence {
+    pub(crate) fn plan(&self) -> FaultPlan {
+        FaultPlan::try_from(self.faults.clone()).expect("drawn from those that fit")
+    }
 }
 
 /// The sizes and bounds of an engine and its pool. Blocks hold 4 tokens.
@@ -76,16 +83,18 @@ pub(crate) enum Operation {
     Drain(u64),
     Resume,
     Shutdown,
+    /// Another model, with weights of its own.
     Reconfigure {
         layers: u32,
+        window: Option<u32>,
         blocks: u32,
+        seed: u64,
     },
     TakeCache(usize),
     PutCache,
     /// Somebody else takes so many blocks of the pool, or gives back what it took first.
     OthersTake(u32),
     OthersGive,
-    Wrong(Wrong),
     /// In the middle of the next such call.
     During(Call, Inner),
 }
@@ -119,8 +128,13 @@ pub(crate) enum Inner {
 }
 
 pub(crate) fn sequences() -> impl Strategy<Value = Sequence> {
-    (shapes(), vec(operations(), 1..60))
-        .prop_map(|(shape, operations)| Sequence { shape, operations })
+    (shapes(), vec(faults(), 0..5), vec(operations(), 1..60)).prop_map(
+        |(shape, faults, operations)| Sequence {
+            shape,
+            faults: faults.into_iter().flatten().collect(),
+            operations,
+        },
+    )
 }
 
 fn shapes() -> impl Strategy<Value = Shape> {
@@ -154,12 +168,11 @@ fn operations() -> impl Strategy<Value = Operation> {
         2 => (0..40u64).prop_map(Drain),
         3 => Just(Resume),
         1 => Just(Shutdown),
-        2 => (1..=2u32, 8..=20u32).prop_map(|(layers, blocks)| Reconfigure { layers, blocks }),
+        4 => reconfigure(),
         3 => (0..4usize).prop_map(TakeCache),
         3 => Just(PutCache),
         4 => (1..8u32).prop_map(OthersTake),
         6 => Just(OthersGive),
-        8 => wrong().prop_map(Wrong),
         6 => (call(), inner()).prop_map(|(call, inner)| During(call, inner)),
     ]
 }
@@ -184,23 +197,52 @@ fn ask() -> impl Strategy<Value = Ask> {
     )
 }
 
+fn reconfigure() -> impl Strategy<Value = Operation> {
+    let window = prop::option::weighted(0.4, 3..=9u32);
+    (1..=3u32, window, 8..=24u32, 2..4u64).prop_map(|(layers, window, blocks, seed)| {
+        Operation::Reconfigure {
+            layers,
+            window,
+            blocks,
+            seed,
+        }
+    })
+}
+
 /// Those that end the engine are rare, or little else would be tried.
-fn wrong() -> impl Strategy<Value = Wrong> {
-    prop_oneof![
-        6 => Just(Wrong::InsertError),
-        4 => Just(Wrong::InsertErrorTaking),
-        6 => Just(Wrong::Unknown),
-        6 => Just(Wrong::Twice),
-        6 => Just(Wrong::Unplanned),
-        12 => Just(Wrong::Silent),
-        6 => Just(Wrong::ExtractError),
-        4 => Just(Wrong::ExtractShort),
-        1 => Just(Wrong::InsertPanic),
-        1 => Just(Wrong::StepError),
-        1 => Just(Wrong::StepPanic),
-        1 => Just(Wrong::ExtractPanic),
-        1 => Just(Wrong::RemovePanic),
-    ]
+fn faults() -> impl Strategy<Value = Vec<PlannedFault>> {
+    let slow = (1..40u64).prop_map(|millis| Fault::Slow { millis });
+    let fault = prop_oneof![
+        6 => Just((Call::Insert, Fault::Error)),
+        3 => Just((Call::Insert, Fault::OutOfMemory)),
+        12 => Just((Call::Insert, Fault::ErrorTakingPrefix)),
+        6 => Just((Call::Step, Fault::UnknownId)),
+        6 => Just((Call::Step, Fault::DuplicateToken)),
+        6 => Just((Call::Step, Fault::DuplicateFinish)),
+        6 => Just((Call::Step, Fault::UnplannedId)),
+        14 => Just((Call::Step, Fault::Silence)),
+        6 => Just((Call::Extract, Fault::Error)),
+        3 => Just((Call::Extract, Fault::OutOfMemory)),
+        4 => Just((Call::Extract, Fault::Short)),
+        4 => Just((Call::Swap, Fault::Error)),
+        2 => Just((Call::Swap, Fault::OutOfMemory)),
+        5 => prop::sample::select(&Call::ALL[..]).prop_map(|call| (call, Fault::Panic)),
+        1 => Just((Call::Step, Fault::Error)),
+        1 => Just((Call::Step, Fault::OutOfMemory)),
+        9 => (prop::sample::select(&Call::ALL[..]), slow),
+    ];
+    // An engine steps more often than it does anything else.
+    (fault, 1..12u64, 1..60u64, 1..3usize).prop_map(|((call, fault), few, many, times)| {
+        let nth = match call {
+            Call::Step => many,
+            Call::Swap => 1,
+            Call::Insert | Call::Remove => few,
+            Call::Extract | Call::Extend => 1 + few / 4,
+        };
+        // A sequence that is left out once goes on.
+        let times = if fault == Fault::Silence { times } else { 1 };
+        vec![PlannedFault { call, nth, fault }; times]
+    })
 }
 
 fn call() -> impl Strategy<Value = Call> {
@@ -208,6 +250,7 @@ fn call() -> impl Strategy<Value = Call> {
         2 => Just(Call::Insert),
         4 => Just(Call::Step),
         1 => Just(Call::Extract),
+        1 => Just(Call::Extend),
         1 => Just(Call::Remove),
     ]
 }

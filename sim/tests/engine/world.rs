@@ -1,32 +1,148 @@
 //! [`World`]: runs [`Operation`]s on an engine and tells the [`Oracle`] what was done and what
 //! came of it; after each, the books of engine, pool and backend must agree.
-#![allow(
-    clippy::disallowed_types,
-    reason = "callbacks run inside the backend, on the shipped platform"
-)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use selvedge_core::engine::{CancelReason, NewRequest, ReconfigureError, StepError, Wake};
+use selvedge_core::engine::{
+    BatchEngine, CancelReason, Event, NewRequest, ReconfigureError, StepError, Wake,
+};
 use selvedge_core::time::Instant;
-use selvedge_core::{AgentBlocks, AgentId, BlockLease, LayerId, RequestId};
+use selvedge_core::{
+    AgentBlocks, AgentId, BlockLease, BlockPool, BlockRef, LayerId, ModelCacheSpec, RequestId,
+};
+use selvedge_sim::content::{Attention, ContentBlock, ContentCounts, ContentModel, Weights};
+use selvedge_sim::faulty::{Call, Faulty, Hit, Moment, Stage};
 
-use super::backend::Payload;
-use super::bench::Bench;
 use super::operation::{Ask, Inner, Operation, Prompt, Sequence, spec_of};
 use super::oracle::{Oracle, class};
 
+type Engine = BatchEngine<Faulty<ContentModel>>;
+
 pub(crate) struct World {
-    bench: Bench,
+    engine: Arc<Engine>,
+    pool: Arc<BlockPool>,
+    now: Instant,
+    inside: Inside,
     oracle: Oracle,
     agents: Vec<AgentId>,
     others: Vec<BlockLease<'static>>,
-    taken: Vec<AgentBlocks<'static, Payload>>,
+    taken: Vec<AgentBlocks<'static, ContentBlock>>,
     did: Did,
     ids: Vec<RequestId>,
+}
+
+/// Small enough a vocabulary that prompts meet what was generated, and stops often.
+fn weights(seed: u64) -> Weights {
+    Weights {
+        seed,
+        vocabulary: 50,
+        stop_every: 11,
+        attention: Attention::Blocks,
+    }
+}
+
+type Callback = Box<dyn FnOnce() + Send>;
+
+/// What is seen from inside the backend's calls.
+#[derive(Clone, Default)]
+struct Inside(Arc<Mutex<Seen>>);
+
+#[derive(Default)]
+struct Seen {
+    callbacks: Vec<(Call, Callback)>,
+    /// Not yet told to the oracle.
+    hits: Vec<Hit>,
+    took: Duration,
+    /// The first thing wrong.
+    wrong: Option<String>,
+    /// Sequences in the model.
+    sequences: usize,
+    inserted: Vec<RequestId>,
+    removed: Vec<RequestId>,
+    counts: ContentCounts,
+}
+
+impl Inside {
+    /// Not to be kept across a call of the engine.
+    fn with<T>(&self, f: impl FnOnce(&mut Seen) -> T) -> T {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn watch(&self, pool: &BlockPool, moment: &Moment<'_, ContentModel>) {
+        let model = moment.inner;
+        let lost = not_leased(pool, model);
+        self.with(|seen| {
+            let finding = model.findings().first().map(ToString::to_string);
+            let lost = lost.map(|block| {
+                let (call, stage) = (moment.call, moment.stage);
+                format!("{stage:?} {call}, the backend uses {block}, which is free for others")
+            });
+            seen.wrong = seen.wrong.take().or(finding).or(lost);
+        });
+        match moment.stage {
+            Stage::Before => self.call_back(moment.call),
+            Stage::After => self.with(|seen| seen.note(moment)),
+        }
+    }
+
+    fn call_back(&self, call: Call) {
+        let due = self.with(|seen| {
+            let place = seen.callbacks.iter().position(|of| of.0 == call)?;
+            Some(seen.callbacks.remove(place).1)
+        });
+        if let Some(callback) = due {
+            callback();
+        }
+    }
+}
+
+impl Seen {
+    fn note(&mut self, moment: &Moment<'_, ContentModel>) {
+        let Moment {
+            call,
+            number,
+            request,
+            fault,
+            inner,
+            ..
+        } = *moment;
+        self.took += moment.took;
+        self.hits.extend(fault.map(|fault| Hit {
+            call,
+            number,
+            request,
+            fault,
+        }));
+        self.sequences = inner.sequences().count();
+        self.counts = inner.counts();
+        let known = |id| inner.sequences().any(|of| Some(of.0) == id);
+        match (call, request) {
+            (Call::Insert, Some(id)) if known(request) => self.inserted.push(id),
+            (Call::Remove, Some(id)) if !known(request) => self.removed.push(id),
+            _ => {}
+        }
+    }
+}
+
+/// A block that the model works in and that is not its agent's any more.
+fn not_leased(pool: &BlockPool, model: &ContentModel) -> Option<BlockRef> {
+    let mut by_agent: BTreeMap<AgentId, Vec<BlockRef>> = BTreeMap::new();
+    for (agent, block) in model.blocks() {
+        by_agent.entry(agent).or_default().push(block);
+    }
+    if by_agent.is_empty() {
+        return None;
+    }
+    let state = pool.state();
+    by_agent.into_iter().find_map(|(agent, blocks)| {
+        let lost = |block: &&BlockRef| state.check_batch(agent, &[**block]).is_err();
+        let all = state.check_batch(agent, &blocks);
+        all.err().and_then(|_| blocks.iter().find(lost).copied())
+    })
 }
 
 /// What callbacks did.
@@ -56,13 +172,24 @@ impl World {
 
     fn new(sequence: &Sequence) -> Self {
         let shape = &sequence.shape;
-        let bench = Bench::new(shape.spec(), shape.blocks, shape.config());
-        let agents = ["a", "b", "c", "d"].map(|name| bench.agent(name)).to_vec();
+        let (spec, weights, inside) = (shape.spec(), weights(1), Inside::default());
+        let pool: Arc<BlockPool> =
+            Arc::new(BlockPool::new(spec.clone(), shape.blocks).expect("a shape has blocks"));
+        let model = ContentModel::new(spec.clone(), shape.blocks, weights);
+        let backend = Faulty::new(model, sequence.plan()).watched({
+            let (inside, pool) = (inside.clone(), pool.clone());
+            move |moment| inside.watch(&pool, moment)
+        });
+        let engine = BatchEngine::new(pool.clone(), backend, shape.config());
+        let agents = ["a", "b", "c", "d"].map(|name| pool.agent(name).expect("it has a name"));
         let (waiting, overtakes) = (shape.max_waiting, shape.max_overtakes);
         World {
-            oracle: Oracle::new(shape.spec(), shape.blocks, waiting, overtakes),
-            bench,
-            agents,
+            oracle: Oracle::new((spec, weights), shape.blocks, waiting, overtakes),
+            engine: Arc::new(engine.expect("a shape is a valid config")),
+            pool,
+            now: Instant::ZERO,
+            inside,
+            agents: agents.to_vec(),
             others: Vec::new(),
             taken: Vec::new(),
             did: Did::default(),
@@ -71,35 +198,40 @@ impl World {
     }
 
     fn apply(&mut self, operation: &Operation) -> Result<(), String> {
-        let now = self.bench.now;
+        let now = self.now;
         match *operation {
             Operation::Submit(ask) => self.submit(ask),
             Operation::Cancel(k) => self.cancel(self.id(k)),
             Operation::Steps(n) => (0..n).try_for_each(|_| self.step()),
             Operation::Pass(millis) => {
-                self.bench.pass(millis);
+                self.now = self.now + Duration::from_millis(millis);
                 Ok(())
             }
             Operation::Drain(millis) => {
                 let deadline = now + Duration::from_millis(millis);
                 let wanted = self.oracle.drain(deadline, now);
-                self.same("drain", self.bench.engine.drain(deadline, now), wanted)
+                self.same("drain", self.engine.drain(deadline, now), wanted)
             }
             Operation::Resume => {
                 let wanted = self.oracle.resume(now);
-                let real = self.bench.engine.resume();
+                let real = self.engine.resume();
                 // Why it is closed is the error's only kind of detail.
                 self.same("resume", real.map_err(|_| "Closed"), wanted)
             }
             Operation::Shutdown => {
                 self.oracle.shut_down();
-                let told = self.bench.engine.shutdown(now);
+                let told = self.engine.shutdown(now);
                 self.told(&told)
             }
-            Operation::Reconfigure { layers, blocks } => self.reconfigure(layers, blocks),
+            Operation::Reconfigure {
+                layers,
+                window,
+                blocks,
+                seed,
+            } => self.reconfigure(spec_of(layers, window), blocks, weights(seed)),
             Operation::TakeCache(k) => {
                 let agent = self.agents[k];
-                match self.bench.engine.take_cache(agent) {
+                match self.engine.take_cache(agent) {
                     Some(cache) => {
                         self.oracle.cache_taken(agent, cache.tokens())?;
                         self.oracle.reached.insert("cache taken".to_owned());
@@ -116,7 +248,7 @@ impl World {
                     return Ok(());
                 };
                 let (agent, tokens) = (cache.agent(), cache.tokens().to_vec());
-                match self.bench.engine.put_cache(cache) {
+                match self.engine.put_cache(cache) {
                     Ok(()) => {
                         self.oracle.cache_put(agent, &tokens);
                         self.oracle.reached.insert("cache put".to_owned());
@@ -130,9 +262,9 @@ impl World {
                 Ok(())
             }
             Operation::OthersTake(n) => {
-                let other = self.bench.agent("other");
-                let lease = self.bench.pool.allocate(n, LayerId(0), other).ok();
-                let lease = lease.and_then(|lease| lease.into_shared(&self.bench.pool).ok());
+                let other = self.pool.agent("other").expect("it has a name");
+                let lease = self.pool.allocate(n, LayerId(0), other).ok();
+                let lease = lease.and_then(|lease| lease.into_shared(&self.pool).ok());
                 self.others.extend(lease);
                 Ok(())
             }
@@ -142,13 +274,10 @@ impl World {
                 }
                 Ok(())
             }
-            Operation::Wrong(wrong) => {
-                self.bench.backend.do_wrong(wrong);
-                Ok(())
-            }
             Operation::During(call, inner) => {
                 let callback = self.callback(inner);
-                self.bench.backend.during(call, callback);
+                self.inside
+                    .with(|seen| seen.callbacks.push((call, Box::new(callback))));
                 Ok(())
             }
         }
@@ -175,18 +304,17 @@ impl World {
     }
 
     fn submit(&mut self, ask: Ask) -> Result<(), String> {
-        let (now, agent, prompt) = (self.bench.now, self.agents[ask.agent], self.prompt(ask));
+        let (now, agent, prompt) = (self.now, self.agents[ask.agent], self.prompt(ask));
         let deadline = ask
             .deadline
             .map(|millis| now + Duration::from_millis(millis));
-        let waiting = self.bench.engine.snapshot().requests.waiting;
+        let waiting = self.engine.snapshot().requests.waiting;
         let asked = (prompt.as_slice(), ask.max_tokens);
         let wanted = self
             .oracle
             .may_submit(agent, asked, deadline, (now, waiting));
-        let before = self.bench.engine.state();
+        let before = self.engine.state();
         let real = self
-            .bench
             .engine
             .submit(request(agent, &prompt, ask, deadline), now);
         match &real {
@@ -196,8 +324,8 @@ impl World {
                     .submitted(*id, agent, asked, (ask.keep, deadline))?;
             }
             // A drain may have run out by then.
-            Err(_) if before.closed() == self.bench.engine.closed() => {
-                if before != self.bench.engine.state() {
+            Err(_) if before.closed() == self.engine.closed() => {
+                if before != self.engine.state() {
                     return Err("a refused request has changed the engine".to_owned());
                 }
             }
@@ -207,7 +335,7 @@ impl World {
     }
 
     fn cancel(&mut self, id: RequestId) -> Result<(), String> {
-        let result = (self.bench.engine).cancel(id, CancelReason::Requested, self.bench.now);
+        let result = (self.engine).cancel(id, CancelReason::Requested, self.now);
         let outcome = result.as_ref().map_or_else(class, |()| "Ok".to_owned());
         self.oracle.reached.insert(format!("cancel: {outcome}"));
         if result.is_ok() {
@@ -216,42 +344,55 @@ impl World {
         Ok(())
     }
 
-    fn reconfigure(&mut self, layers: u32, blocks: u32) -> Result<(), String> {
+    fn reconfigure(
+        &mut self,
+        spec: ModelCacheSpec,
+        blocks: u32,
+        weights: Weights,
+    ) -> Result<(), String> {
         let wanted = self.oracle.reconfigure();
-        let spec = spec_of(layers, None);
         let new = spec.clone();
-        let real = (self.bench.engine).reconfigure(spec.clone(), blocks, |model| model.swap(new));
-        self.note_wrongs();
+        let swap = |backend: &mut Faulty<ContentModel>| {
+            backend.swap(|model| model.swap(new, blocks, weights))
+        };
+        let call = || self.engine.reconfigure(spec.clone(), blocks, swap);
+        let real = catch_unwind(AssertUnwindSafe(call));
+        let failed = self.note_hits(Call::Swap);
+        let Ok(real) = real else {
+            return match self.oracle.dead && wanted.is_ok() {
+                true => Ok(()),
+                false => Err("reconfigure panicked, and should not".to_owned()),
+            };
+        };
         if real.is_ok() {
-            self.oracle.reconfigured(spec, blocks);
+            self.oracle.reconfigured((spec, weights), blocks);
         }
-        let fails = !self.others.is_empty() || !self.taken.is_empty();
-        match real {
-            Err(ReconfigureError::Pool(_)) if wanted.is_ok() && fails => {
-                self.oracle.reached.insert("reconfigure: Pool".to_owned());
-                Ok(())
-            }
-            Err(ReconfigureError::Backend { .. }) if wanted.is_ok() && !fails => {
-                self.oracle
-                    .reached
-                    .insert("reconfigure: Backend".to_owned());
-                Ok(())
-            }
-            real => self.same("reconfigure", real, wanted),
-        }
+        let in_use = !self.others.is_empty() || !self.taken.is_empty();
+        let wanted = match wanted {
+            Ok(()) if in_use => Err("Pool"),
+            Ok(()) if failed => Err("Backend"),
+            other => other,
+        };
+        let real = real.map_err(|error| match error {
+            ReconfigureError::Pool(_) => "Pool".to_owned(),
+            other => class(&other),
+        });
+        self.same("reconfigure", real, wanted)
     }
 
     fn step(&mut self) -> Result<(), String> {
-        self.oracle.settle(self.bench.now);
-        match self.bench.engine.step(self.bench.now) {
-            Ok(told) => self.told(&told),
-            Err(StepError::EngineDead(_)) if self.oracle.dead => Ok(()),
-            Err(error) => Err(error.to_string()),
+        self.oracle.settle(self.now);
+        match self.engine.step(self.now) {
+            Ok(told) => self.told(&told)?,
+            Err(StepError::EngineDead(_)) if self.oracle.dead => {}
+            Err(error) => return Err(error.to_string()),
         }
+        self.now = self.now + self.inside.with(|seen| mem::take(&mut seen.took));
+        Ok(())
     }
 
-    fn told(&mut self, told: &[selvedge_core::engine::Event]) -> Result<(), String> {
-        let now = self.bench.now;
+    fn told(&mut self, told: &[Event]) -> Result<(), String> {
+        let now = self.now;
         let did = mem::take(&mut *self.did.lock().unwrap_or_else(PoisonError::into_inner));
         for done in did {
             match done {
@@ -274,25 +415,26 @@ impl World {
                 self.oracle.window_is_used(cache.agent());
             }
         }
-        self.note_wrongs();
+        self.note_hits(Call::Step);
+        if let Some(wrong) = self.inside.with(|seen| seen.wrong.clone()) {
+            return Err(wrong);
+        }
         told.iter()
             .try_for_each(|event| self.oracle.told(event, now))?;
         self.oracle.settle(now);
         Ok(())
     }
 
-    fn note_wrongs(&mut self) {
-        let wrongs = self
-            .bench
-            .backend
-            .with(|inside| mem::take(&mut inside.done));
-        for (wrong, whom) in wrongs {
-            self.oracle.wronged(wrong, whom);
-        }
+    /// Tells the oracle what went wrong. Whether one of `call` did so that it failed.
+    fn note_hits(&mut self, call: Call) -> bool {
+        let hits = self.inside.with(|seen| mem::take(&mut seen.hits));
+        hits.iter().for_each(|&hit| self.oracle.wronged(hit));
+        let slow = |hit: &Hit| class(&hit.fault) == "Slow";
+        hits.iter().any(|hit| hit.call == call && !slow(hit))
     }
 
     fn callback(&self, inner: Inner) -> impl FnOnce() + Send + 'static {
-        let (engine, now, did) = (self.bench.engine.clone(), self.bench.now, self.did.clone());
+        let (engine, now, did) = (self.engine.clone(), self.now, self.did.clone());
         let id = match inner {
             Inner::Cancel(k) => self.id(k),
             _ => RequestId(0),
@@ -352,8 +494,8 @@ impl World {
 
     /// The books agree: no block is unaccounted, and the backend has whom the engine thinks.
     fn compare(&self) -> Result<(), String> {
-        let pool = self.bench.pool.audit().map_err(|e| e.to_string())?;
-        let engine = self.bench.engine.audit().map_err(|e| e.to_string())?;
+        let pool = self.pool.audit().map_err(|e| e.to_string())?;
+        let engine = self.engine.audit().map_err(|e| e.to_string())?;
         let others: usize = self.others.iter().map(BlockLease::len).sum();
         let taken: usize = self.taken.iter().map(AgentBlocks::num_blocks).sum();
         let engines = engine.blocks_held + engine.blocks_cached;
@@ -366,7 +508,10 @@ impl World {
         if engine.requests.total() as usize != unended {
             return Err(format!("{unended} have not ended, but {engine:?}"));
         }
-        let inside = self.bench.backend.with(|inside| inside.computed.len());
+        if let Some(wrong) = self.inside.with(|seen| seen.wrong.clone()) {
+            return Err(wrong);
+        }
+        let inside = self.inside.with(|seen| seen.sequences);
         let running = (engine.requests.running + engine.requests.ending) as usize;
         if !self.oracle.dead && inside > running {
             return Err(format!("the backend has {inside} sequences, {engine:?}"));
@@ -374,35 +519,30 @@ impl World {
         Ok(())
     }
 
-    /// Nothing goes wrong any more and nobody else uses the pool: all must end by itself.
+    /// Nobody cancels any more and nobody else uses the pool: all must end by itself.
     fn end(&mut self) -> Result<(), String> {
         self.others.clear();
         self.taken.clear();
-        self.bench.backend.with(|inside| {
-            inside.wrongs.clear();
-            inside.callbacks.clear();
-        });
-        if self.bench.engine.snapshot().counters.evictions > 0 {
+        self.inside.with(|seen| seen.callbacks.clear());
+        if self.engine.snapshot().counters.evictions > 0 {
             self.oracle.reached.insert("evicted".to_owned());
         }
         for _ in 0..3_000 {
-            match self.bench.engine.wake() {
+            match self.engine.wake() {
                 Wake::Now => {}
-                Wake::At(at) => self.bench.now = self.bench.now.max(at),
+                Wake::At(at) => self.now = self.now.max(at),
                 Wake::OnCall => break,
             }
             self.step()?;
             self.compare()?;
         }
         self.oracle.all_told()?;
-        let left = self.bench.backend.with(|inside| inside.computed.len());
+        let left = self.inside.with(|seen| seen.sequences);
         if left > 0 && !self.oracle.dead {
             return Err(format!("the backend still has {left} sequences"));
         }
-        let (inserted, mut removed) = self
-            .bench
-            .backend
-            .with(|inside| (inside.inserted.clone(), inside.removed.clone()));
+        let (inserted, mut removed) =
+            (self.inside).with(|seen| (seen.inserted.clone(), seen.removed.clone()));
         removed.retain(|id| inserted.contains(id));
         if removed.len() != inserted.len() && !self.oracle.dead {
             let (mut once, mut twice) = (inserted, removed);
@@ -411,9 +551,9 @@ impl World {
             return Err(format!("inserted {once:?}, removed {twice:?}"));
         }
         self.oracle.shut_down();
-        let told = self.bench.engine.shutdown(self.bench.now);
+        let told = self.engine.shutdown(self.now);
         self.told(&told)?;
-        let pool = self.bench.pool.audit().map_err(|e| e.to_string())?;
+        let pool = self.pool.audit().map_err(|e| e.to_string())?;
         match pool.available == pool.total {
             true => Ok(()),
             false => Err(format!("not all came back: {pool:?}")),

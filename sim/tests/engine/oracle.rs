@@ -10,10 +10,12 @@ use selvedge_core::engine::{CancelReason, End, Event, Fault, Finish};
 use selvedge_core::time::Instant;
 use selvedge_core::{AgentId, ModelCacheSpec, RequestId};
 
-use super::backend::{Wrong, expected};
+use selvedge_sim::content::Weights;
+use selvedge_sim::faulty::{self, Call, Hit};
 
 pub(crate) struct Oracle {
     pub(crate) spec: ModelCacheSpec,
+    weights: Weights,
     pub(crate) blocks: u32,
     max_waiting: u32,
     max_overtakes: u32,
@@ -54,13 +56,14 @@ pub(crate) struct Record {
 
 impl Oracle {
     pub(crate) fn new(
-        spec: ModelCacheSpec,
+        (spec, weights): (ModelCacheSpec, Weights),
         blocks: u32,
         max_waiting: u32,
         max_overtakes: u32,
     ) -> Self {
         Oracle {
             spec,
+            weights,
             blocks,
             max_waiting,
             max_overtakes,
@@ -135,7 +138,7 @@ impl Oracle {
             keep,
             deadline,
             tokens: Vec::new(),
-            wanted: expected(prompt, max_tokens),
+            wanted: self.weights.expected(&self.spec, prompt, max_tokens),
             started: false,
             waits: true,
             overtaken: 0,
@@ -200,9 +203,14 @@ impl Oracle {
         Ok(())
     }
 
-    pub(crate) fn reconfigured(&mut self, spec: ModelCacheSpec, blocks: u32) {
+    pub(crate) fn reconfigured(&mut self, (spec, weights): (ModelCacheSpec, Weights), blocks: u32) {
         self.mode = Mode::Open;
+        self.reached.insert(match weights == self.weights {
+            true => "the same weights".to_owned(),
+            false => "other weights".to_owned(),
+        });
         self.spec = spec;
+        self.weights = weights;
         self.blocks = blocks;
     }
 
@@ -229,26 +237,24 @@ impl Oracle {
     }
 
     /// What a backend did wrong to whom: what may come of it.
-    pub(crate) fn wronged(&mut self, wrong: Wrong, whom: Option<RequestId>) {
-        self.reached.insert(format!("wrong: {wrong:?}"));
-        let reason = match wrong {
-            Wrong::InsertError | Wrong::InsertErrorTaking => "InsertFailed",
-            Wrong::Twice | Wrong::Unplanned => "Protocol",
-            Wrong::Silent => "Silent",
-            Wrong::StepError
-            | Wrong::StepPanic
-            | Wrong::InsertPanic
-            | Wrong::ExtractPanic
-            | Wrong::RemovePanic => {
-                self.dead = true;
-                for record in self.requests.values_mut().filter(|r| !r.ended) {
-                    record.may_fail.insert("EngineDead");
-                }
-                return;
+    pub(crate) fn wronged(&mut self, hit: Hit) {
+        let Hit { call, fault, .. } = hit;
+        self.reached.insert(format!("{call}: {}", class(&fault)));
+        if fault.ends_engine(call) {
+            self.dead = true;
+            for record in self.requests.values_mut().filter(|r| !r.ended) {
+                record.may_fail.insert("EngineDead");
             }
-            Wrong::Unknown | Wrong::ExtractError | Wrong::ExtractShort => return,
+            return;
+        }
+        let reason = match (call, fault) {
+            (_, faulty::Fault::Slow { .. }) => return,
+            (Call::Insert, _) => "InsertFailed",
+            (_, faulty::Fault::DuplicateToken | faulty::Fault::UnplannedId) => "Protocol",
+            (_, faulty::Fault::Silence) => "Silent",
+            _ => return,
         };
-        if let Some(record) = whom.and_then(|id| self.requests.get_mut(&id)) {
+        if let Some(record) = hit.request.and_then(|id| self.requests.get_mut(&id)) {
             record.may_fail.insert(reason);
         }
     }
@@ -293,7 +299,9 @@ impl Oracle {
                 Err(format!("{request} is known"))
             }
             Event::Drained | Event::DrainTimedOut { .. } => Ok(()),
-            Event::Died(_) if !self.dead => Err("it died of nothing".to_owned()),
+            Event::Died(cause) if !self.dead => {
+                Err(format!("nobody did wrong, and it died: {cause}"))
+            }
             Event::Died(_) => {
                 self.cached.clear();
                 Ok(())
@@ -323,6 +331,28 @@ impl Oracle {
             .count();
         if reused as usize > common || reused as usize >= sequence.len() {
             return Err(format!("{id} reuses {reused} of {common} in common"));
+        }
+        let window = self.spec.sliding_window_tokens();
+        let slid = window.is_some_and(|window| reused > window);
+        for (is, what) in [
+            (slid, "reused what has slid"),
+            (
+                reused as usize == known.len() && reused > 0,
+                "reused all of a cache",
+            ),
+            (
+                reused > 0 && (reused as usize) < known.len(),
+                "reused a part of a cache",
+            ),
+            (
+                reused > 0 && self.spec.n_layers() > 1,
+                "reused in several layers",
+            ),
+            (common > 0 && reused == 0, "nothing reused"),
+        ] {
+            if is {
+                self.reached.insert(what.to_owned());
+            }
         }
         let most = self.max_overtakes;
         for (&other, record) in self.requests.range_mut(..id).filter(|of| of.1.waits) {
