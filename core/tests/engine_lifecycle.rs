@@ -7,8 +7,8 @@ mod engine;
 use std::time::Duration;
 
 use selvedge_core::engine::{
-    CancelReason, Closed, DrainError, End, EngineConfig, Event, Finish, NewRequest, PutCacheError,
-    ReconfigureError, SubmitError, Wake,
+    CancelReason, Closed, DeathCause, DrainError, End, EngineConfig, Event, Finish, NewRequest,
+    PutCacheError, ReconfigureError, StepError, SubmitError, Wake,
 };
 use selvedge_core::pool::ReconfigureError as PoolReconfigureError;
 use selvedge_core::{LayerId, RequestId};
@@ -208,6 +208,44 @@ fn a_swap_that_fails_leaves_the_old_model() {
     let id = bench.submit("alice", &prompt(3, 3), 3).unwrap();
     bench.run();
     assert_eq!(bench.end_of(id), LENGTH);
+}
+
+/// The swap fails, and while it was tried somebody took a block of the pool in its new shape: it
+/// cannot be given the old one back. What cannot serve must not look as if it could.
+#[test]
+fn a_swap_that_cannot_be_undone_is_the_end() {
+    let mut bench = Bench::plain(64);
+    let id = bench.submit("alice", &prompt(5, 2), 2).unwrap();
+    bench.run();
+    assert!(bench.ends_of(id)[0].cached > 0);
+    bench.backend.do_wrong(Wrong::InsertError);
+    let (pool, other) = (bench.pool.clone(), bench.agent("other"));
+    let mut taken = Vec::new();
+    let result = bench.engine.reconfigure(spec(3), 30, |model| {
+        taken.push(pool.allocate(1, LayerId(2), other).unwrap());
+        model.swap(spec(3))
+    });
+    let Err(ReconfigureError::Closed(Closed::EngineDead(cause))) = result else {
+        panic!("{result:?}");
+    };
+    let DeathCause::SwapNotUndone { message } = &cause else {
+        panic!("{cause:?}");
+    };
+    assert!(
+        message.contains("no such weights") && message.contains("other"),
+        "{message}"
+    );
+    // It is told once, and then every call says so.
+    assert_eq!(bench.step(), [Event::Died(cause.clone())]);
+    assert_eq!(bench.run_to_death(), StepError::EngineDead(cause.clone()));
+    let refused = bench.submit("alice", &prompt(1, 1), 1);
+    let dead = Closed::EngineDead(cause);
+    assert_eq!(refused, Err(SubmitError::Closed(dead.clone())));
+    assert_eq!(bench.engine.resume(), Err(dead));
+    // The pool is in order, in the new shape; of the engine nothing is left in it.
+    drop(taken);
+    let snapshot = bench.pool.audit().unwrap();
+    assert_eq!((snapshot.used, snapshot.total), (0, 30));
 }
 
 #[test]

@@ -29,6 +29,7 @@ const MUST_REACH: &[(&str, &[&str])] = &[
     ("free", FREE),
     ("free_agent", &["Ok"]),
     ("exchange", EXCHANGE),
+    ("exchange_part", EXCHANGE_PART),
     (
         "reserve",
         &[
@@ -86,14 +87,36 @@ const EXCHANGE: &[&str] = &[
     "New.Exhausted",
 ];
 
+/// It may take nothing, so no number of blocks is none; and who is not known is not asked for
+/// what it gives up.
+const EXCHANGE_PART: &[&str] = &[
+    "Ok",
+    "Old.ForeignPool",
+    "Old.NotAllocated",
+    "Old.StaleGeneration",
+    "Old.WrongOwner",
+    "Old.DuplicateInBatch",
+    "New.UnknownAgent",
+    "New.ExceedsReservation",
+    "New.ZeroBlocks",
+    "New.UnknownLayer",
+    "New.DuplicateLayer",
+    "New.WindowExceeded",
+    "New.ExceedsCapacity",
+    "New.Exhausted",
+];
+
 /// What 512 sequences must do with leases and reservations.
 const MUST_DO: &[&str] = &[
     "adopted a persisted lease",
     "dropped a lease",
     "dropped a lease that free_agent had emptied",
     "dropped a reservation",
+    "exchanged a part",
+    "exchanged a part for what was promised",
     "exchanged in place",
     "failed to exchange",
+    "failed to exchange a part",
     "freed a persisted lease",
     "freed another agent's lease: refused",
     "freed under a lease by its handles",

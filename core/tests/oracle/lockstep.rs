@@ -121,6 +121,25 @@ impl Lockstep {
                 self.note(who, needs, false, real.unwrap_or_default())?;
                 ("exchange", outcome)
             }
+            Operation::ExchangePart {
+                agent,
+                promised,
+                old,
+                needs,
+            } => {
+                let (id, who) = self.agent(*agent);
+                let old = self.handles(who, old);
+                let wanted = self.oracle.exchange_part(who, &old, needs, *promised);
+                let mut new = Vec::new();
+                let (needed, out) = (pairs(needs), &mut new);
+                let real = self.real.exchange_part(id, &old, &needed, *promised, out);
+                let outcome = same(&real, wanted)?;
+                if real.is_err() && !new.is_empty() {
+                    return Err(format!("failed, and handed out {new:?}"));
+                }
+                self.note(who, needs, false, new)?;
+                ("exchange_part", outcome)
+            }
             Operation::Reserve { agent, n } => {
                 let (id, who) = self.agent(*agent);
                 let (real, wanted) = (self.real.reserve(*n, id), self.oracle.reserve(who, *n));

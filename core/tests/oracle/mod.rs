@@ -189,6 +189,27 @@ impl Oracle {
         })
     }
 
+    /// As [`Self::exchange`]; `promised` of what is taken were promised to the agent before. It
+    /// may also take nothing.
+    pub(crate) fn exchange_part(
+        &mut self,
+        agent: Registration,
+        old: &[BlockRef],
+        needs: &[Need],
+        promised: u32,
+    ) -> Result<(), String> {
+        ensure(self.registered.contains_key(&agent), "New.UnknownAgent")?;
+        let left = self.promised_to(agent);
+        ensure(promised <= left, "New.ExceedsReservation")?;
+        if needs.is_empty() {
+            return (self.free(agent, old)).map_err(|error| format!("Old.{error}"));
+        }
+        self.promised.insert(agent, left - promised);
+        self.exchange(agent, old, needs).inspect_err(|_| {
+            self.promised.insert(agent, left);
+        })
+    }
+
     pub(crate) fn reserve(&mut self, agent: Registration, n: u32) -> Verdict {
         ensure(self.registered.contains_key(&agent), "UnknownAgent")?;
         ensure(n > 0, "ZeroBlocks")?;

@@ -9,6 +9,7 @@
 //! free @1 mine:0 given:0     the agent's first block; the handle given out last
 //! free @1 foreign:0 forged:1:0:7   the last one in another pool's name; block, layer, generation
 //! exchange @1 mine:0 -> 0x1 1x1
+//! exchange_part @1 2 mine:0 -> 0x3   two of the three are blocks that were promised
 //! ```
 #![allow(clippy::disallowed_types, reason = "proptest's macros name std's Arc")]
 
@@ -84,6 +85,12 @@ pub(crate) enum Operation {
         old: Vec<Pick>,
         needs: Vec<Need>,
     },
+    ExchangePart {
+        agent: usize,
+        promised: u32,
+        old: Vec<Pick>,
+        needs: Vec<Need>,
+    },
     Reserve {
         agent: usize,
         n: u32,
@@ -151,6 +158,14 @@ fn operations() -> impl Strategy<Value = Operation> {
         2 => agent().prop_map(|agent| FreeAgent { agent }),
         6 => (agent(), picks(), needs())
             .prop_map(|(agent, old, needs)| Exchange { agent, old, needs }),
+        6 => (agent(), 0..4u32, picks(), needs()).prop_map(|(agent, promised, old, needs)| {
+            ExchangePart {
+                agent,
+                promised,
+                old,
+                needs,
+            }
+        }),
         3 => (agent(), 0..10u32).prop_map(|(agent, n)| Reserve { agent, n }),
         2 => (agent(), 0..4u32).prop_map(|(agent, n)| Unreserve { agent, n }),
         2 => shapes(0..=8).prop_map(|shape| Reconfigure { shape }),
@@ -206,6 +221,15 @@ impl Display for Operation {
             Operation::FreeAgent { agent } => write!(f, "free_agent @{agent}"),
             Operation::Exchange { agent, old, needs } => {
                 write!(f, "exchange @{agent}{} ->{}", words(old), words(needs))
+            }
+            Operation::ExchangePart {
+                agent,
+                promised,
+                old,
+                needs,
+            } => {
+                let (old, needs) = (words(old), words(needs));
+                write!(f, "exchange_part @{agent} {promised}{old} ->{needs}")
             }
             Operation::Reserve { agent, n } => write!(f, "reserve @{agent} {n}"),
             Operation::Unreserve { agent, n } => write!(f, "unreserve @{agent} {n}"),
@@ -366,15 +390,16 @@ impl FromStr for Operation {
                 n: number(n)?,
             },
             ("exchange", both) => {
-                let mut sides = both.split(|word| *word == "->");
-                let (Some(old), Some(needs), None) = (sides.next(), sides.next(), sides.next())
-                else {
-                    return Err("an exchange has one `->`".to_owned());
-                };
-                Operation::Exchange {
+                let (old, needs) = sides(both)?;
+                Operation::Exchange { agent, old, needs }
+            }
+            ("exchange_part", [promised, both @ ..]) => {
+                let (old, needs) = sides(both)?;
+                Operation::ExchangePart {
                     agent,
-                    old: each(old)?,
-                    needs: each(needs)?,
+                    promised: number(promised)?,
+                    old,
+                    needs,
                 }
             }
             _ => return Err(format!("{text:?} is no operation")),
@@ -411,6 +436,15 @@ impl FromStr for Pick {
             },
             _ => return Err(format!("{text:?} is no handle")),
         })
+    }
+}
+
+/// What is given up, and what is taken for it.
+fn sides(both: &[&str]) -> Result<(Vec<Pick>, Vec<Need>), String> {
+    let mut sides = both.split(|word| *word == "->");
+    match (sides.next(), sides.next(), sides.next()) {
+        (Some(old), Some(needs), None) => Ok((each(old)?, each(needs)?)),
+        _ => Err("an exchange has one `->`".to_owned()),
     }
 }
 

@@ -76,6 +76,12 @@ impl Shell<'_> {
             }
             Operation::AllocateReserved { agent, needs } => self.lease_reserved(*agent, needs),
             Operation::Exchange { agent, needs, .. } => self.exchange(*agent, needs),
+            Operation::ExchangePart {
+                agent,
+                promised,
+                old,
+                needs,
+            } => self.exchange_part(*agent, *promised, old.len(), needs),
             Operation::Free { agent, blocks } => {
                 for &pick in blocks {
                     self.give_back(*agent, pick);
@@ -148,6 +154,38 @@ impl Shell<'_> {
                 "a lease that failed to exchange holds what it held"
             );
             self.did_if(true, "failed to exchange");
+        }
+    }
+
+    /// Gives the first `n` blocks of a lease up for others, some of them promised.
+    fn exchange_part(&mut self, k: usize, promised: u32, n: usize, needs: &[Need]) {
+        let Some(index) = k.checked_rem(self.leases.len()) else {
+            return;
+        };
+        let lease = &mut self.leases[index];
+        let before = lease.blocks().to_vec();
+        let (old, kept) = before.split_at(n.min(before.len()));
+        let place = (promised as usize).checked_rem(self.reservations.len());
+        let promise = place
+            .filter(|_| promised > 0)
+            .map(|i| &mut self.reservations[i]);
+        let left = promise.as_ref().map_or(0, |promise| promise.left());
+        let result = lease.exchange_part(|b| old.contains(&b), &pairs(needs), promise);
+        let after = lease.blocks().to_vec();
+        let used = place.is_some_and(|i| promised > 0 && self.reservations[i].left() < left);
+        if result.is_ok() {
+            assert_eq!(after[..kept.len()], *kept, "what is kept stays");
+            self.forget(old);
+            self.live.extend(&after[kept.len()..]);
+            self.did_if(true, "exchanged a part");
+            self.did_if(used, "exchanged a part for what was promised");
+        } else {
+            assert_eq!(
+                before, after,
+                "a lease that failed to exchange holds what it held"
+            );
+            assert!(!used, "a promise is kept where nothing comes of it");
+            self.did_if(true, "failed to exchange a part");
         }
     }
 
