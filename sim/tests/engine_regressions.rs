@@ -3,6 +3,8 @@
 
 mod engine;
 
+use selvedge_sim::faulty::{Call as At, Fault, PlannedFault};
+
 use self::engine::operation::Operation::*;
 use self::engine::operation::{Ask, Prompt, Sequence, Shape};
 use self::engine::world::World;
@@ -41,4 +43,41 @@ fn who_gave_way_does_not_give_way_again() {
     };
     let reached = World::run(&sequence).unwrap_or_else(|what| panic!("{what}"));
     assert!(reached.contains("preempted"), "it gives way once");
+}
+
+/// Found by the first case drawn once the oracle looked into the backend. Blocks past the end of
+/// a sequence, and all of it where the backend could not hand it over, were given back while the
+/// sequence was in the backend still: another user of the pool could be given them.
+#[test]
+fn no_block_is_given_back_before_the_backend_has_handed_over() {
+    for fault in [None, Some(Fault::Error), Some(Fault::Short)] {
+        let planned = |fault| PlannedFault {
+            call: At::Extract,
+            nth: 1,
+            fault,
+        };
+        let sequence = Sequence {
+            shape: Shape {
+                layers: 1,
+                window: None,
+                blocks: 8,
+                max_running: 1,
+                max_waiting: 1,
+                max_overtakes: 0,
+                watermark: None,
+                chunk: 2,
+            },
+            faults: fault.map(planned).into_iter().collect(),
+            operations: vec![Submit(Ask {
+                agent: 0,
+                prompt: Prompt::Parts(3),
+                max_tokens: 6,
+                keep: true,
+                deadline: None,
+            })],
+        };
+        let reached = World::run(&sequence).unwrap_or_else(|what| panic!("{what}"));
+        assert!(reached.iter().any(|what| what.starts_with("completed")));
+        assert_eq!(reached.contains("fault: ExtractFailed"), fault.is_some());
+    }
 }
