@@ -36,7 +36,7 @@ pub(crate) struct World {
 }
 
 /// Small enough a vocabulary that prompts meet what was generated, and stops often.
-fn weights(seed: u64) -> Weights {
+pub(crate) fn weights(seed: u64) -> Weights {
     Weights {
         seed,
         vocabulary: 50,
