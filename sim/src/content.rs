@@ -10,6 +10,18 @@
 //!
 //! It is plain state, without a lock, a thread, a clock or chance, so it runs alike under every
 //! engine of the bed and in virtual time.
+//!
+//! ```
+//! use selvedge_core::ModelCacheSpec;
+//! use selvedge_sim::content::{ContentModel, Weights};
+//!
+//! // The generator of an engine, and what each of its requests must come to.
+//! let (spec, weights) = (ModelCacheSpec::new(2, 1, 8, 16)?, Weights::of(1));
+//! let model = ContentModel::new(spec.clone(), 64, weights);
+//! let (tokens, _) = weights.expected(&spec, &[11, 12, 13], 4);
+//! assert_eq!((tokens.len(), model.findings().len()), (4, 0));
+//! # Ok::<(), selvedge_core::spec::SpecError>(())
+//! ```
 
 mod error;
 mod load;

@@ -3,6 +3,17 @@
 //!
 //! It has no clock and no lock: a slow call only says how long it took, and whoever wants to see
 //! what happens inside an engine brings a watch that carries it out.
+//!
+//! ```
+//! use selvedge_core::ModelCacheSpec;
+//! use selvedge_sim::content::{ContentModel, Weights};
+//! use selvedge_sim::faulty::{FaultPlan, Faulty};
+//!
+//! let model = ContentModel::new(ModelCacheSpec::new(1, 1, 8, 16)?, 64, Weights::of(1));
+//! let backend = Faulty::new(model, FaultPlan::random(7, 3, 100));
+//! assert_eq!(backend.left().faults().len(), 3);
+//! # Ok::<(), selvedge_core::spec::SpecError>(())
+//! ```
 
 mod plan;
 
