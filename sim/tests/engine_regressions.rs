@@ -88,3 +88,48 @@ fn no_block_is_given_back_before_the_backend_has_handed_over() {
         assert_eq!(reached.contains("fault: ExtractFailed"), fault.is_some());
     }
 }
+
+/// Found by 100,000 sequences of `engine_oracle.rs`. A request waits, and its agent's idle cache is
+/// spared for it; a younger one that was admitted past it grows until only that cache is left,
+/// and stands still, with the blocks that the older one waits for. So both waited for ever. The
+/// younger gives way since.
+#[test]
+fn who_grows_gives_way_to_an_older_one_whose_cache_it_would_need() {
+    let ask = |agent, prompt, max_tokens, keep| {
+        Submit(Ask {
+            agent,
+            prompt,
+            max_tokens,
+            keep,
+            deadline: None,
+        })
+    };
+    let sequence = Sequence {
+        shape: Shape {
+            layers: 3,
+            window: None,
+            blocks: 9,
+            max_running: 1,
+            max_waiting: 3,
+            max_overtakes: 1,
+            watermark: Some(0),
+            chunk: 2,
+        },
+        faults: Vec::new(),
+        operations: vec![
+            OthersTake(4),
+            ask(2, Prompt::New(1, 2), 1, true),
+            Steps(1),
+            ask(2, Prompt::GoesOn(2), 1, false),
+            Steps(1),
+            OthersGive,
+            ask(0, Prompt::New(2, 0), 7, false),
+            Steps(1),
+        ],
+    };
+    let reached = World::run(&sequence).unwrap_or_else(|what| panic!("{what}"));
+    assert!(
+        reached.contains("overtaken") && reached.contains("preempted"),
+        "{reached:?}"
+    );
+}

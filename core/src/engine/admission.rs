@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use super::action::{Action, LeaseOrder};
 use super::config::Admission;
 use super::request::Phase;
-use super::state::{EngineState, Mode};
+use super::state::{CacheRecord, EngineState, Mode};
 use crate::pool::AllocateError;
 use crate::time::Instant;
 use crate::{AgentId, LayerId, ModelCacheSpec, RequestId};
@@ -151,6 +151,12 @@ impl EngineState {
         let enough = short > 0 && idle >= u64::from(short);
         self.admission.evicting = enough.then_some((id, short));
         enough
+    }
+
+    /// Blocks of all idle caches.
+    pub(super) fn idle_blocks(&self) -> u64 {
+        let blocks = |cache: &CacheRecord| u64::from(cache.size.blocks);
+        self.caches.values().map(blocks).sum()
     }
 
     /// How many blocks were missing; `None` if it never fits.

@@ -217,12 +217,16 @@ impl EngineState {
             Some(short) => {
                 if self.live.contains(&id) && !self.make_room(id, short) {
                     let alone = self.growing().all(|other| other == id);
-                    if alone {
+                    // Then the rest is in the idle caches of older requests that wait, and what
+                    // they wait for may be what this one holds.
+                    let others_wait = self.idle_blocks() >= u64::from(short);
+                    if alone && !others_wait {
                         // It keeps what it has. Whoever else runs will end, having all it
                         // needs; the rest is with others than this engine.
                         self.admission.starved.insert(id);
                         self.retry_later(now);
                     } else {
+                        // The youngest gives way, be it this one.
                         self.admission.preempt = true;
                     }
                 }
