@@ -19,10 +19,15 @@
 //! request keeps the blocks of the common prefix, gives up the others and takes new ones, in
 //! one exchange; the payloads of those given up are dropped before, and no cache of the agent's
 //! is left beside it. At the end the cache is moved out of the backend into the same blocks.
+//!
+//! [`EngineServer`] is the front end for threads: it runs the step loop, and each client has a
+//! [`TokenStream`]. [`Clients`] decides whose events go where, for every front end alike.
 
 mod action;
 mod admission;
+mod clients;
 mod config;
+mod desk;
 mod driver;
 mod error;
 mod generator;
@@ -30,15 +35,21 @@ pub mod invariants;
 mod layout;
 mod prefill;
 mod request;
+mod serve;
 mod shell;
 mod state;
+mod stream;
 mod turn;
 
 pub use action::{
     Action, CacheSize, CancelReason, End, Ended, Event, Fault, LeaseOrder, Outcome, PlannedChunk,
     RequestCounts, Snapshot, StepPlan, Wake,
 };
+pub use clients::{
+    Cancellations, Clients, NewClient, Refused, StreamEnd, StreamItem, Token, TokenSink,
+};
 pub use config::{Admission, ConfigError, EngineConfig};
+pub use desk::DrainEnd;
 pub use error::{
     CancelError, Closed, DeathCause, DrainError, EngineError, FailReason, PutCacheError,
     ReconfigureError, StepError, SubmitError, UnexpectedOutcome,
@@ -46,5 +57,7 @@ pub use error::{
 pub use generator::{BlockSlot, Finish, Generator, NewSequence, PrefillChunk, Produced, StepInput};
 pub use prefill::chunk_tokens;
 pub use request::RequestShape;
+pub use serve::{AlreadyRunning, EngineServer, TokenStream};
 pub use shell::{BatchEngine, NewRequest};
 pub use state::{Counters, EngineState};
+pub use stream::{ChannelSink, TokenReceiver, token_channel};

@@ -89,6 +89,12 @@ pub enum DeathCause {
         /// The panic's words.
         message: String,
     },
+    /// Whoever steps the engine is gone, and nobody else will.
+    #[error("nobody steps the engine any more: {message}")]
+    DriverGone {
+        /// What is known of it.
+        message: String,
+    },
     /// A model was to be swapped back after a failed swap, and the pool was taken by others.
     #[error("the swap to another model failed and could not be undone: {message}")]
     SwapNotUndone {
@@ -134,6 +140,9 @@ pub enum DrainError {
         /// By when it ends.
         deadline: Instant,
     },
+    /// Another thread is resuming it this very moment: retry.
+    #[error("the engine is being resumed; retry")]
+    Resuming,
     /// The engine can no longer be drained.
     #[error(transparent)]
     Closed(#[from] Closed),

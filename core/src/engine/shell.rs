@@ -305,12 +305,40 @@ impl<G: Generator, P: Platform> BatchEngine<G, P> {
     /// told. If another thread is in [`Self::step`], that one does it before it returns, and
     /// gets the events.
     pub fn shutdown(&self, now: Instant) -> Vec<Event> {
+        self.begin_shutdown(now);
+        self.step(now).unwrap_or_default()
+    }
+
+    /// As [`Self::shutdown`], but leaves all the work to the next [`Self::step`].
+    pub fn begin_shutdown(&self, now: Instant) {
         let mut shared = self.shared.lock();
         shared.state.shutdown(now);
         let waiting = shared.waiting;
         drop(shared);
         self.wake_drivers(waiting);
-        self.step(now).unwrap_or_default()
+    }
+
+    /// Ends the engine, because nobody will step it again: it is [`Closed::EngineDead`] from
+    /// here on, drops its backend and gives every block back. Returns what users are to be told.
+    /// If a thread is in [`Self::step`] all the same, it does this once its action is over, and
+    /// gets the events.
+    pub fn abandon(&self, cause: DeathCause) -> Vec<Event> {
+        let mut shared = self.shared.lock();
+        if !matches!(shared.state.closed(), Some(Closed::EngineDead(_))) {
+            shared.state.die(cause.clone());
+        }
+        let mut turn = Turn {
+            engine: self,
+            driver: shared.driver.take(),
+            displaced: Vec::new(),
+        };
+        let waiting = shared.waiting;
+        drop(shared);
+        self.wake_drivers(waiting);
+        turn.bury(cause);
+        let mut shared = self.shared.lock();
+        let events = shared.driver.as_mut().map(|d| mem::take(&mut d.events));
+        events.unwrap_or_default()
     }
 
     /// Changes the model. The engine must have no request: drain it first. Every cache is
@@ -521,8 +549,11 @@ impl<'e, G: Generator, P: Platform> Turn<'e, G, P> {
                 debug_assert!(before.is_none(), "an agent has one cache");
                 self.displaced.extend(before);
             }
-            let answered = shared.state.done(outcome, now);
-            debug_assert_eq!(answered, Ok(()), "each action gets its own answer");
+            // Unless it was ended in the meantime: nobody asks any more.
+            if !matches!(shared.state.closed(), Some(Closed::EngineDead(_))) {
+                let answered = shared.state.done(outcome, now);
+                debug_assert_eq!(answered, Ok(()), "each action gets its own answer");
+            }
         }
         loop {
             let action = shared.state.poll();
