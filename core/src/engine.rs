@@ -21,7 +21,8 @@
 //! is left beside it. At the end the cache is moved out of the backend into the same blocks.
 //!
 //! [`EngineServer`] is the front end for threads: it runs the step loop, and each client has a
-//! [`TokenStream`]. [`Clients`] decides whose events go where, for every front end alike.
+//! [`TokenStream`]. The cargo feature `tokio` adds one for tasks, in the module of that name.
+//! [`Clients`] decides whose events go where, for every front end alike.
 
 mod action;
 mod admission;
@@ -39,6 +40,8 @@ mod serve;
 mod shell;
 mod state;
 mod stream;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 mod turn;
 
 pub use action::{
