@@ -21,8 +21,12 @@
 //!
 //! # What this crate does not do
 //! It runs no model (a [`Generator`] is yours) and holds no tensors (so is a block's payload
-//! type), starts no thread, reads no clock but through
-//! [`time::Clock`], draws no random number, and depends on no checker.
+//! type), starts no thread unless [`EngineServer::start`](engine::EngineServer::start) is called,
+//! reads no clock but through [`time::Clock`], draws no random number, and depends on no checker.
+//!
+//! # Features
+//! `tokio`: a front end for the batch engine whose streams are awaited, in `engine::tokio`. Off by
+//! default.
 #![forbid(unsafe_code)]
 
 pub mod blocks;
