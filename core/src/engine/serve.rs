@@ -31,8 +31,7 @@ use crate::{BlockPool, RequestId};
 ///
 /// ```
 /// # use std::convert::Infallible;
-/// use std::num::NonZeroU32;
-/// use std::sync::Arc;
+/// use std::{num::NonZeroU32, sync::Arc};
 ///
 /// # use selvedge_core::engine::{BlockSlot, Generator, NewSequence, Produced, StepInput};
 /// use selvedge_core::engine::{BatchEngine, EngineConfig, EngineServer, NewRequest};

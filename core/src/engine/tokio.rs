@@ -44,8 +44,7 @@ type TaskDesk<G> = Arc<Desk<G, Std, Tasks>>;
 ///
 /// ```
 /// # use std::convert::Infallible;
-/// use std::num::NonZeroU32;
-/// use std::sync::Arc;
+/// use std::{num::NonZeroU32, sync::Arc};
 ///
 /// # use selvedge_core::engine::{BlockSlot, Generator, NewSequence, Produced, StepInput};
 /// use selvedge_core::engine::tokio::EngineHandle;
