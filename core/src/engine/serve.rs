@@ -56,7 +56,7 @@ use crate::{BlockPool, RequestId};
 /// # }
 /// let pool: Arc<BlockPool> = Arc::new(BlockPool::new(ModelCacheSpec::new(1, 1, 64, 16)?, 64)?);
 /// let alice = pool.agent("alice")?;
-/// let engine = BatchEngine::new(pool, Counting(0), EngineConfig::default())?;
+/// let engine: BatchEngine<Counting> = BatchEngine::new(pool, Counting(0), EngineConfig::default())?;
 /// let room = NonZeroU32::new(32).expect("it is not zero");
 /// let server = EngineServer::new(engine, room, Box::new(SystemClock::new()));
 /// let stepping = server.start();
