@@ -125,13 +125,14 @@ fn a_dropped_stream_cancels_its_request_at_once_and_gives_its_blocks_back() {
     drop(served.ask("alice", ROOM));
     assert_eq!(served.server.snapshot().requests.ending, 1);
     let stepping = served.server.start();
-    // And in the middle of a step.
-    let stream = served.ask("bob", ROOM);
+    // And in the middle of a step, which waits for its stream to be there.
+    let (hand_over, handed_over) = mpsc::channel();
     let (dropped, in_step) = mpsc::channel();
     served.backend.during(Call::Step, move || {
-        drop(stream);
+        drop(handed_over.recv_timeout(LONG).unwrap());
         dropped.send(()).unwrap();
     });
+    hand_over.send(served.ask("bob", ROOM)).unwrap();
     in_step.recv_timeout(LONG).unwrap();
     let mut after = served.ask("carol", ROOM);
     assert_eq!(all_of(&mut after).1.end, End::Completed(Finish::Length));

@@ -214,9 +214,13 @@ fn a_hundred_clients_at_once() {
 async fn dropped_streams() {
     let (served, engine) = Served::new();
     drop(engine.submit(served.request("alice", ROOM)).await.unwrap());
-    // In the middle of a step, too.
+    // In the middle of a step, too, which waits for its stream to be there.
+    let (hand_over, handed_over) = mpsc::channel::<TokenStream<Backend>>();
+    served.backend.during(Call::Step, move || {
+        drop(handed_over.recv_timeout(Duration::from_secs(60)));
+    });
     let stream = engine.submit(served.request("bob", ROOM)).await.unwrap();
-    served.backend.during(Call::Step, move || drop(stream));
+    hand_over.send(stream).unwrap();
     assert_eq!(engine.drain(MINUTE).await, Ok(DrainEnd::Drained));
     assert_eq!(engine.snapshot().counters.cancelled, 2);
     engine.shutdown().await;
@@ -412,11 +416,13 @@ fn shutdown_ends_streams_and_drains() {
 
 async fn backend_dies(wrong: Wrong) {
     let (served, engine) = Served::new();
+    let go = served.hold_a_step();
     let mut streams = Vec::new();
     for name in ["alice", "bob", "carol"] {
         streams.push(engine.submit(served.request(name, 40)).await.unwrap());
     }
     served.backend.do_wrong(wrong);
+    drop(go);
     for stream in &mut streams {
         let end = all_of(stream).await.1.end;
         assert!(is_dead(&end), "{end:?}");
