@@ -7,19 +7,26 @@
 //! Blocks are held by a [`BlockLease`], which gives its whole batch back when it is dropped.
 
 mod error;
+mod exchange;
+mod free;
 pub mod invariants;
 mod lease;
-mod part;
+
 mod state;
+mod ticket;
+mod waiting;
 
 use core::fmt;
+use std::collections::BTreeMap;
 
 pub use error::{
     AgentError, AllocateError, ExchangeError, FreeError, InvariantViolation, PoolConfigError,
-    ReconfigureError,
+    ReconfigureError, WaitError,
 };
 pub use lease::{BlockLease, Reservation};
 pub use state::PoolState;
+pub use ticket::WaitTicket;
+pub use waiting::TicketId;
 
 use self::lease::{Batch, Handle};
 use crate::platform::{Mutex, Platform, Std, std::process_unique};
@@ -51,6 +58,8 @@ use crate::{AgentId, BlockRef, LayerId, ModelCacheSpec, PoolId};
 pub struct BlockPool<P: Platform = Std> {
     id: PoolId,
     state: P::Mutex<PoolState>,
+    /// Where those sleep who wait for blocks.
+    sleepers: P::Mutex<BTreeMap<TicketId, P::Arc<P::Condvar>>>,
 }
 
 impl<P: Platform> BlockPool<P> {
@@ -63,6 +72,7 @@ impl<P: Platform> BlockPool<P> {
         Ok(BlockPool {
             id,
             state: P::Mutex::new(PoolState::new(id, spec, total_blocks)?),
+            sleepers: P::Mutex::new(BTreeMap::new()),
         })
     }
 
@@ -74,12 +84,13 @@ impl<P: Platform> BlockPool<P> {
         self.state.lock().register(name)
     }
 
-    /// Forgets an agent that holds nothing. Its handle is refused from now on.
+    /// Forgets an agent that holds nothing. Its handle is refused from now on, and so is
+    /// whatever it waits for.
     ///
     /// # Errors
     /// [`AgentError::Unknown`], [`AgentError::StillHolds`].
     pub fn retire(&self, agent: AgentId) -> Result<(), AgentError> {
-        self.state.lock().retire(agent)
+        self.with(|state| state.retire(agent))
     }
 
     /// Leases `n` blocks of `layer` to `agent`, all or none.
@@ -149,7 +160,7 @@ impl<P: Platform> BlockPool<P> {
     /// # Errors
     /// Each of [`FreeError`], for the first handle that is wrong; none is freed then.
     pub fn free(&self, agent: AgentId, blocks: &[BlockRef]) -> Result<(), FreeError> {
-        self.state.lock().free(agent, blocks)
+        self.with(|state| state.free(agent, blocks))
     }
 
     /// Puts handles that were kept under a lease again, so that they are freed by its drop.
@@ -172,11 +183,11 @@ impl<P: Platform> BlockPool<P> {
     /// Frees everything the agent holds, under whatever lease, and returns how many blocks
     /// that was; 0 for an agent that is not registered. Leases left behind give nothing back.
     pub fn free_agent(&self, agent: AgentId) -> u32 {
-        self.state.lock().free_agent(agent)
+        self.with(|state| state.free_agent(agent))
     }
 
     /// Turns an unused pool into one of another model or size; every handle from before is
-    /// refused afterwards.
+    /// refused afterwards, and whoever waits for blocks is told so.
     ///
     /// # Errors
     /// [`ReconfigureError::InUse`] with the owners' names while anything is held or reserved;
@@ -186,7 +197,7 @@ impl<P: Platform> BlockPool<P> {
         spec: ModelCacheSpec,
         total_blocks: u32,
     ) -> Result<(), ReconfigureError> {
-        self.state.lock().reconfigure(spec, total_blocks)
+        self.with(|state| state.reconfigure(spec, total_blocks))
     }
 
     /// How many sequences of `tokens` tokens fit into the whole pool at once; 0 if not one.
@@ -223,6 +234,20 @@ impl<P: Platform> BlockPool<P> {
     pub fn id(&self) -> PoolId {
         self.id
     }
+
+    /// Runs an operation that may end somebody's wait, and wakes them with the lock let go.
+    #[inline]
+    #[track_caller]
+    fn with<R>(&self, operation: impl FnOnce(&mut PoolState) -> R) -> R {
+        let mut state = self.state.lock();
+        let result = operation(&mut state);
+        let called = state.has_called().then(|| state.take_called());
+        drop(state);
+        if let Some(called) = called {
+            self.ring(&called);
+        }
+        result
+    }
 }
 
 impl<P: Platform> fmt::Debug for BlockPool<P> {
@@ -243,8 +268,10 @@ pub struct PoolSnapshot {
     pub used: u32,
     /// Blocks anybody may have: `total - used`.
     pub available: u32,
-    /// Of `used`, those reserved but not held yet.
+    /// Of `used`, those not held yet: reserved, or kept for callers who wait.
     pub reserved: u32,
+    /// Callers in line for blocks.
+    pub waiting: u32,
     /// How often the pool was reconfigured.
     pub epoch: u64,
     /// Bytes of one block.

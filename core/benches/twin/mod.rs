@@ -2,10 +2,11 @@
 //! against `std::sync`. Line for line `pool.rs` and `pool/lease.rs`, so that the only thing a
 //! comparison can show is the trait. Whoever changes those changes this.
 
+use std::collections::BTreeMap;
 use std::mem;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use selvedge_core::pool::{AllocateError, PoolConfigError};
+use selvedge_core::pool::{AllocateError, PoolConfigError, TicketId};
 use selvedge_core::{AgentId, BlockRef, LayerId, ModelCacheSpec, PoolId, PoolState};
 
 /// `BlockPool`, by hand.
@@ -13,6 +14,7 @@ pub(crate) struct TwinPool {
     /// Only as large as the original: nobody asks a twin who it is.
     _id: PoolId,
     state: Mutex<PoolState>,
+    sleepers: Mutex<BTreeMap<TicketId, Arc<Condvar>>>,
 }
 
 impl TwinPool {
@@ -21,12 +23,37 @@ impl TwinPool {
         Ok(TwinPool {
             _id: id,
             state: Mutex::new(PoolState::new(id, spec, blocks)?),
+            sleepers: Mutex::new(BTreeMap::new()),
         })
     }
 
     pub(crate) fn agent(&self, name: &str) -> AgentId {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.register(name).expect("the name is not empty")
+    }
+
+    #[inline]
+    fn with<R>(&self, operation: impl FnOnce(&mut PoolState) -> R) -> R {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = operation(&mut state);
+        let called = state.has_called().then(|| state.take_called());
+        drop(state);
+        if let Some(called) = called {
+            self.ring(&called);
+        }
+        result
+    }
+
+    #[cold]
+    fn ring(&self, called: &[TicketId]) {
+        let sleepers = self.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
+        let bells: Vec<Arc<Condvar>> = (called.iter())
+            .filter_map(|ticket| sleepers.get(ticket).cloned())
+            .collect();
+        drop(sleepers);
+        for bell in bells {
+            bell.notify_one();
+        }
     }
 
     #[inline]
@@ -79,7 +106,7 @@ impl Drop for TwinLease<'_> {
         let blocks = self.blocks.as_slice();
         if !blocks.is_empty() {
             let pool = self.pool.get();
-            (pool.state.lock().unwrap_or_else(PoisonError::into_inner)).release(self.agent, blocks);
+            pool.with(|state| state.release(self.agent, blocks));
         }
     }
 }

@@ -102,6 +102,29 @@ pub enum AllocateError {
     },
 }
 
+/// Why waiting for blocks came to nothing.
+#[derive(Clone, Debug, Error, PartialEq, Eq, Hash)]
+pub enum WaitError {
+    /// It cannot be had however long one waits.
+    #[error("waiting does not help: {0}")]
+    Refused(AllocateError),
+    /// The time is up: retry, or refuse your own caller.
+    #[error("the blocks did not come in time")]
+    TimedOut,
+    /// The agent was retired while it waited.
+    #[error("the agent was retired while it waited")]
+    AgentRetired,
+    /// The pool was reconfigured meanwhile: ask again for what the new model needs.
+    #[error("the pool was reconfigured while this waited; ask for what the new model needs")]
+    Reconfigured,
+    /// Nobody may wait: the queue was closed.
+    #[error("the pool's queue is closed; open it, or allocate without waiting")]
+    Closed,
+    /// The ticket has given its blocks or its error already, or was withdrawn.
+    #[error("the ticket is spent; get in line again")]
+    NoTicket,
+}
+
 /// Why a batch of handles was not freed (or adopted). None of the batch was.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum FreeError {

@@ -74,7 +74,7 @@ impl<'p, P: Platform> BlockLease<'p, P> {
     pub fn exchange(&mut self, needs: &[(LayerId, u32)]) -> Result<(), ExchangeError> {
         let mut batch = Batch::with_room_for(needs.iter().map(|need| u64::from(need.1)).sum());
         let pool = self.pool.get();
-        (pool.state.lock()).exchange_into(self.agent, self.blocks(), needs, &mut batch)?;
+        pool.with(|state| state.exchange_into(self.agent, self.blocks(), needs, &mut batch))?;
         self.blocks = batch;
         Ok(())
     }
@@ -120,7 +120,7 @@ impl<'p, P: Platform> BlockLease<'p, P> {
         let promised = promised.filter(|p| p.agent == self.agent && p.pool.get().id() == pool.id());
         let left = promised.as_ref().map_or(0, |promised| promised.left);
         let used = u32::try_from(more).unwrap_or(u32::MAX).min(left);
-        (pool.state.lock()).exchange_part(self.agent, &old, needs, used, &mut kept)?;
+        pool.with(|state| state.exchange_part(self.agent, &old, needs, used, &mut kept))?;
         if let Some(promised) = promised {
             promised.left -= used;
         }
@@ -160,7 +160,7 @@ impl<P: Platform> Drop for BlockLease<'_, P> {
     fn drop(&mut self) {
         let blocks = self.blocks.as_slice();
         if !blocks.is_empty() {
-            (self.pool.get().state.lock()).release(self.agent, blocks);
+            (self.pool.get()).with(|state| state.release(self.agent, blocks));
         }
     }
 }
@@ -261,7 +261,7 @@ impl<'p, P: Platform> Reservation<'p, P> {
 impl<P: Platform> Drop for Reservation<'_, P> {
     fn drop(&mut self) {
         if self.left > 0 {
-            (self.pool.get().state.lock()).unreserve(self.left, self.agent);
+            (self.pool.get()).with(|state| state.unreserve(self.left, self.agent));
         }
     }
 }

@@ -4,12 +4,12 @@
 //! **Each operation validates first and mutates after, or undoes what it did: one that
 //! returns an error has left the state as it was, to the bit.**
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::error::{
-    AgentError, AllocateError, ExchangeError, FreeError, InvariantViolation, PoolConfigError,
-    ReconfigureError,
+    AgentError, AllocateError, InvariantViolation, PoolConfigError, ReconfigureError,
 };
+use super::waiting::WaitQueue;
 use super::{AgentUse, PoolSnapshot, invariants};
 use crate::ids::{AgentPlace, Place, Stamp};
 use crate::{AgentId, BlockId, BlockRef, LayerId, ModelCacheSpec, PoolId};
@@ -44,8 +44,9 @@ pub struct PoolState {
     /// Places of retired agents that may be given away again.
     pub(super) vacant: Vec<AgentPlace>,
     pub(super) places: BTreeMap<String, AgentPlace>,
-    /// Free blocks promised to reservations.
+    /// Free blocks promised to reservations, or kept for those who wait.
     pub(super) reserved: u32,
+    pub(super) waiting: WaitQueue,
     /// How often the pool was reconfigured.
     pub(super) epoch: u64,
 }
@@ -112,6 +113,7 @@ impl PoolState {
             vacant: Vec::new(),
             places: BTreeMap::new(),
             reserved: 0,
+            waiting: WaitQueue::default(),
             epoch: 0,
         })
     }
@@ -157,13 +159,13 @@ impl PoolState {
     }
 
     /// Forgets an agent that holds nothing, so that a server's table of them stays bounded.
-    /// Its handle is refused from now on.
+    /// Its handle is refused from now on, and so is whatever it waits for.
     ///
     /// # Errors
     /// [`AgentError::Unknown`], [`AgentError::StillHolds`].
     pub fn retire(&mut self, agent: AgentId) -> Result<(), AgentError> {
         let index = self.agent_index(agent).ok_or(AgentError::Unknown)?;
-        let record = &mut self.agents[index];
+        let record = &self.agents[index];
         if record.blocks > 0 || record.reserved > 0 {
             return Err(AgentError::StillHolds {
                 name: record.name.clone().unwrap_or_default(),
@@ -171,6 +173,8 @@ impl PoolState {
                 reserved: record.reserved,
             });
         }
+        self.forget_waits_of(agent);
+        let record = &mut self.agents[index];
         if let Some(name) = record.name.take() {
             self.places.remove(&name);
         }
@@ -221,6 +225,7 @@ impl PoolState {
     ) -> Result<Vec<BlockRef>, AllocateError> {
         let mut out = Vec::new();
         self.grant(Source::Reserved, needs, agent, &mut out)?;
+        debug_assert_eq!(self.validate(), Ok(()));
         Ok(out)
     }
 
@@ -235,7 +240,30 @@ impl PoolState {
         agent: AgentId,
         out: &mut impl Extend<BlockRef>,
     ) -> Result<(), AllocateError> {
+        self.grant(Source::Available, needs, agent, out)?;
+        debug_assert_eq!(self.validate(), Ok(()));
+        Ok(())
+    }
+
+    /// The same in the middle of an operation, at whose end it is validated.
+    #[inline]
+    pub(super) fn grant_available(
+        &mut self,
+        needs: &[(LayerId, u32)],
+        agent: AgentId,
+        out: &mut impl Extend<BlockRef>,
+    ) -> Result<(), AllocateError> {
         self.grant(Source::Available, needs, agent, out)
+    }
+
+    /// How many blocks `needs` comes to, if `agent` can have them now.
+    pub(super) fn check_available(
+        &self,
+        needs: &[(LayerId, u32)],
+        agent: AgentId,
+    ) -> Result<u32, AllocateError> {
+        let index = self.agent_index(agent).ok_or(AllocateError::UnknownAgent)?;
+        self.check_needs(Source::Available, needs, index)
     }
 
     #[inline]
@@ -271,7 +299,6 @@ impl PoolState {
             }));
             self.free.truncate(rest);
         }
-        debug_assert_eq!(self.validate(), Ok(()));
         Ok(())
     }
 
@@ -336,199 +363,6 @@ impl PoolState {
         Ok(requested)
     }
 
-    /// Takes back handles that `agent` kept, all or none.
-    ///
-    /// # Errors
-    /// Each of [`FreeError`], for the first handle that is wrong; none is freed then.
-    pub fn free(&mut self, agent: AgentId, blocks: &[BlockRef]) -> Result<(), FreeError> {
-        self.check_and_free(agent, blocks)?;
-        debug_assert_eq!(self.validate(), Ok(()));
-        Ok(())
-    }
-
-    pub(super) fn check_and_free(
-        &mut self,
-        agent: AgentId,
-        blocks: &[BlockRef],
-    ) -> Result<(), FreeError> {
-        self.agent_index(agent).ok_or(FreeError::UnknownAgent)?;
-        let mut done = 0;
-        while let Some(&block) = blocks.get(done) {
-            let taken = self.take_back(agent.place, &blocks[done..]);
-            if taken == 0 {
-                self.undo_free(agent, &blocks[..done]);
-                // What is wrong with it was wrong before the call, or it is here twice.
-                self.check_owned(agent, block)?;
-                return Err(FreeError::DuplicateInBatch { block });
-            }
-            done += taken;
-        }
-        Ok(())
-    }
-
-    /// Whether `agent` owns `blocks`, each once: what [`PoolState::free`] would say.
-    ///
-    /// # Errors
-    /// As [`PoolState::free`].
-    pub fn check_batch(&self, agent: AgentId, blocks: &[BlockRef]) -> Result<(), FreeError> {
-        self.agent_index(agent).ok_or(FreeError::UnknownAgent)?;
-        let mut seen = BTreeSet::new();
-        for &block in blocks {
-            self.check_owned(agent, block)?;
-            if !seen.insert(block) {
-                return Err(FreeError::DuplicateInBatch { block });
-            }
-        }
-        Ok(())
-    }
-
-    fn check_owned(&self, agent: AgentId, block: BlockRef) -> Result<(), FreeError> {
-        if block.pool() != self.id {
-            return Err(FreeError::ForeignPool { block });
-        }
-        let slot = self.slots.get(block.id().0 as usize);
-        let Some((slot, owner)) = slot.and_then(|slot| Some((slot, slot.owner?))) else {
-            return Err(FreeError::NotAllocated { block });
-        };
-        if slot.stamp.generation() != block.generation() {
-            return Err(FreeError::StaleGeneration {
-                block,
-                current: slot.stamp.generation(),
-            });
-        }
-        if owner != agent.place {
-            let owner = self.agents[owner.index()].name.clone();
-            return Err(FreeError::WrongOwner {
-                block,
-                owner: owner.unwrap_or_default(),
-            });
-        }
-        if slot.stamp != block.stamp {
-            return Err(FreeError::NotAllocated { block });
-        }
-        Ok(())
-    }
-
-    /// Ends the present use of the blocks, up to the first that is of another layer than the
-    /// first, or not what [`PoolState::check_owned`] wants; returns how many that was.
-    ///
-    /// One run of one layer, so that the counts change once and the free list grows once.
-    #[inline]
-    fn take_back(&mut self, owner: AgentPlace, blocks: &[BlockRef]) -> usize {
-        let Some(&BlockRef { stamp: first, .. }) = blocks.first() else {
-            return 0;
-        };
-        let (pool, slots) = (self.id, self.slots.as_mut_slice());
-        let end = blocks.iter().position(|block| {
-            let in_run = block.stamp.is_of_same_layer(first);
-            match slots.get_mut(block.place.index_in(pool)) {
-                // Each is cleared as soon as it is checked, so that one that comes again is seen.
-                Some(slot) if in_run && slot.stamp == block.stamp && slot.owner == Some(owner) => {
-                    *slot = Slot {
-                        stamp: block.stamp.freed(),
-                        owner: None,
-                    };
-                    false
-                }
-                _ => true,
-            }
-        });
-        let taken = &blocks[..end.unwrap_or(blocks.len())];
-        // A handle from before a reconfiguration may name a layer or an agent that is no more.
-        if let (false, Some(LayerId(layer))) = (taken.is_empty(), first.layer()) {
-            self.free.extend(taken.iter().map(|block| block.id()));
-            let record = &mut self.agents[owner.index()];
-            // INVARIANT: no more than there are blocks, which a u32 counts.
-            record.blocks -= taken.len() as u32;
-            record.by_layer[layer as usize] -= taken.len() as u32;
-        }
-        taken.len()
-    }
-
-    /// The inverse of [`PoolState::take_back`] for the blocks freed last, in their order.
-    pub(super) fn undo_free(&mut self, agent: AgentId, blocks: &[BlockRef]) {
-        for &block in blocks.iter().rev() {
-            let freed = self.free.pop();
-            debug_assert_eq!(
-                freed,
-                Some(block.id()),
-                "only the blocks freed last are undone"
-            );
-            let slot = &mut self.slots[block.id().0 as usize];
-            slot.stamp = block.stamp;
-            slot.owner = Some(agent.place);
-            let record = &mut self.agents[agent.place.index()];
-            record.blocks += 1;
-            record.by_layer[block.layer().0 as usize] += 1;
-        }
-    }
-
-    /// Takes back what a lease still holds. Handles whose block was freed in the meantime (by
-    /// [`PoolState::free_agent`], say) are passed over: their generation says so.
-    ///
-    /// Public for the bench alone, which writes the shell a second time. The handles must be
-    /// what this pool gave to `agent`, as those of a lease are: that is not checked again.
-    #[doc(hidden)]
-    #[inline]
-    pub fn release(&mut self, agent: AgentId, blocks: &[BlockRef]) {
-        let mut rest = blocks;
-        while !rest.is_empty() {
-            let taken = self.take_back(agent.place, rest);
-            rest = &rest[taken.max(1)..];
-        }
-        debug_assert_eq!(self.validate(), Ok(()));
-    }
-
-    /// Frees everything `agent` holds and returns how many blocks that was; 0 for an agent
-    /// that is not registered. Its reservations stay.
-    pub fn free_agent(&mut self, agent: AgentId) -> u32 {
-        let Some(index) = self.agent_index(agent) else {
-            return 0;
-        };
-        let freed = self.agents[index].blocks;
-        if freed > 0 {
-            for id in (0..self.total()).rev().map(BlockId) {
-                let &Slot { stamp, owner } = &self.slots[id.0 as usize];
-                if owner == Some(agent.place) {
-                    let place = Place::new(self.id, id);
-                    self.take_back(agent.place, &[BlockRef { place, stamp }]);
-                }
-            }
-        }
-        debug_assert_eq!(self.validate(), Ok(()));
-        freed
-    }
-
-    /// Gives up `old` and hands out `needs` in one step: a caller never holds both, and never
-    /// loses the old ones to a failure.
-    ///
-    /// # Errors
-    /// Each of [`ExchangeError`]; `old` is still held then, by the same handles.
-    pub fn exchange(
-        &mut self,
-        agent: AgentId,
-        old: &[BlockRef],
-        needs: &[(LayerId, u32)],
-    ) -> Result<Vec<BlockRef>, ExchangeError> {
-        let mut out = Vec::new();
-        self.exchange_into(agent, old, needs, &mut out)?;
-        Ok(out)
-    }
-
-    pub(super) fn exchange_into(
-        &mut self,
-        agent: AgentId,
-        old: &[BlockRef],
-        needs: &[(LayerId, u32)],
-        out: &mut impl Extend<BlockRef>,
-    ) -> Result<(), ExchangeError> {
-        self.check_and_free(agent, old)?;
-        self.allocate_into(needs, agent, out).map_err(|error| {
-            self.undo_free(agent, old);
-            ExchangeError::New(error)
-        })
-    }
-
     /// Sets `n` available blocks aside for `agent`.
     ///
     /// # Errors
@@ -565,11 +399,12 @@ impl PoolState {
             self.agents[index].reserved -= n;
             self.reserved -= n;
         }
+        self.came_back();
         debug_assert_eq!(self.validate(), Ok(()));
     }
 
     /// Turns an unused pool into one of another model or size. Every handle from before is
-    /// stale afterwards; agents stay registered.
+    /// stale afterwards; agents stay registered. Who waits is sent away.
     ///
     /// # Errors
     /// [`ReconfigureError::InUse`] while anything is held or reserved;
@@ -590,6 +425,7 @@ impl PoolState {
         if total_blocks == 0 {
             return Err(PoolConfigError::NoBlocks.into());
         }
+        self.forget_all_waits();
         // Past every generation so far, so that also a block that went away in a smaller pool
         // and came back in a larger one is in a new generation.
         let used = self.slots.iter().map(|slot| slot.stamp.generation()).max();
@@ -655,6 +491,7 @@ impl PoolState {
             available,
             used: total - available,
             reserved: self.reserved,
+            waiting: self.waiting(),
             epoch: self.epoch,
             bytes_per_block: self.spec.bytes_per_block(),
             agents: (self.places.iter())

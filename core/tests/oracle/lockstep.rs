@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 
+use selvedge_core::pool::TicketId;
 use selvedge_core::pool::invariants::failed_is_unchanged;
 use selvedge_core::{AgentId, BlockId, BlockRef, LayerId, ModelCacheSpec, PoolId, PoolState};
 
@@ -20,6 +21,8 @@ pub(crate) struct Lockstep {
     agents: Vec<(AgentId, Registration)>,
     /// Every handle of a block so far.
     given: Vec<BlockRef>,
+    /// Every ticket so far.
+    tickets: Vec<TicketId>,
     /// Which outcomes were seen, as `call: outcome`.
     pub(crate) reached: BTreeSet<String>,
 }
@@ -46,6 +49,7 @@ impl Lockstep {
             oracle: Oracle::new(POOL, shape),
             agents: vec![(stranger()?, 0)],
             given: Vec::new(),
+            tickets: Vec::new(),
             reached: BTreeSet::new(),
         })
     }
@@ -53,10 +57,18 @@ impl Lockstep {
     fn step(&mut self, operation: &Operation) -> Result<(), String> {
         let before = self.real.clone();
         let (call, outcome) = self.apply(operation)?;
-        if outcome != "Ok" {
+        // A claim that is refused spends the ticket.
+        let spent = call == "claim" && !matches!(&*outcome, "Waiting" | "NoTicket");
+        if outcome != "Ok" && !spent {
             failed_is_unchanged::check(&before, &self.real).map_err(|e| e.to_string())?;
         }
         self.reached.insert(format!("{call}: {outcome}"));
+        let mut called: Vec<u64> = (self.real.take_called().iter()).map(|t| t.0 - 1).collect();
+        called.sort_unstable();
+        let wanted: Vec<u64> = self.oracle.called().iter().map(|&t| t as u64).collect();
+        if called != wanted {
+            return Err(format!("called tickets {called:?}, should call {wanted:?}"));
+        }
         self.real.validate().map_err(|e| e.to_string())?;
         self.compare()
     }
@@ -119,6 +131,7 @@ impl Lockstep {
                 let real = self.real.exchange(id, &old, &pairs(needs));
                 let outcome = same(&real, wanted)?;
                 self.note(who, needs, false, real.unwrap_or_default())?;
+                self.oracle.settle();
                 ("exchange", outcome)
             }
             Operation::ExchangePart {
@@ -155,7 +168,55 @@ impl Lockstep {
                 let real = self.real.reconfigure(shape.spec(), shape.blocks);
                 ("reconfigure", same(&real, self.oracle.reconfigure(shape))?)
             }
+            Operation::Enqueue { agent, needs } => {
+                let (id, who) = self.agent(*agent);
+                let real = self.real.enqueue(&pairs(needs), id);
+                let wanted = self.oracle.enqueue(who, needs);
+                let outcome = same(&real, wanted)?;
+                self.tickets.extend(real);
+                ("enqueue", outcome)
+            }
+            Operation::Claim { ticket } => ("claim", self.claim(*ticket)?),
+            Operation::Withdraw { ticket } => {
+                if let Some((index, ticket)) = self.ticket(*ticket) {
+                    self.real.withdraw(ticket);
+                    self.oracle.withdraw(index);
+                }
+                ("withdraw", "Ok".to_owned())
+            }
+            Operation::CloseQueue => {
+                self.real.close_queue();
+                self.oracle.close_queue();
+                ("close_queue", "Ok".to_owned())
+            }
+            Operation::OpenQueue => {
+                self.real.open_queue();
+                self.oracle.open_queue();
+                ("open_queue", "Ok".to_owned())
+            }
         })
+    }
+
+    fn claim(&mut self, k: usize) -> Result<String, String> {
+        let Some((index, ticket)) = self.ticket(k) else {
+            return Ok("NoTicket".to_owned());
+        };
+        let (real, wanted) = (self.real.claim(ticket), self.oracle.claim(index));
+        if let (Ok(None), Ok(None)) = (&real, &wanted) {
+            return Ok("Waiting".to_owned());
+        }
+        let outcome = same(&real, wanted.as_ref())?;
+        match (real, wanted) {
+            (Ok(Some(blocks)), Ok(Some((who, needs)))) => self.note(who, &needs, false, blocks)?,
+            (Ok(real), Ok(wanted)) => return Err(format!("gave {real:?}, should give {wanted:?}")),
+            _ => {}
+        }
+        Ok(outcome)
+    }
+
+    fn ticket(&self, k: usize) -> Option<(usize, TicketId)> {
+        let index = k.checked_rem(self.tickets.len())?;
+        Some((index, self.tickets[index]))
     }
 
     /// One registration must have one handle, and no handle two registrations.

@@ -4,6 +4,7 @@
 //!
 //! Nothing here may be borrowed from `PoolState`: two copies of one mistake agree.
 
+pub(crate) mod line;
 pub(crate) mod lockstep;
 pub(crate) mod operation;
 pub(crate) mod shell;
@@ -13,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use selvedge_core::pool::{AgentUse, PoolSnapshot};
 use selvedge_core::{BlockRef, PoolId};
 
+use self::line::Line;
 use self::operation::{Need, Shape};
 
 /// Which registration an agent's handle is from; 0 is a handle of another pool.
@@ -37,6 +39,7 @@ pub(crate) struct Oracle {
     promised: BTreeMap<Registration, u32>,
     /// Every use of every block so far: block and generation.
     given: BTreeSet<(u32, u64)>,
+    line: Line,
 }
 
 impl Oracle {
@@ -50,6 +53,7 @@ impl Oracle {
             held: BTreeMap::new(),
             promised: BTreeMap::new(),
             given: BTreeSet::new(),
+            line: Line::default(),
         }
     }
 
@@ -70,6 +74,8 @@ impl Oracle {
         let holds = self.blocks_of(agent) + self.promised_to(agent);
         ensure(holds == 0, "StillHolds")?;
         self.registered.remove(&agent);
+        self.line.send_away(Some(agent), "AgentRetired");
+        self.settle();
         Ok(())
     }
 
@@ -163,16 +169,19 @@ impl Oracle {
         self.may_free(agent, blocks)?;
         self.held
             .retain(|&id, _| blocks.iter().all(|block| block.id().0 != id));
+        self.settle();
         Ok(())
     }
 
     pub(crate) fn free_agent(&mut self, agent: Registration) -> u32 {
         let freed = self.blocks_of(agent);
         self.held.retain(|_, held| held.agent != agent);
+        self.settle();
         freed
     }
 
-    /// Gives up `old` if `needs` can be had afterwards, and nothing otherwise.
+    /// Gives up `old` if `needs` can be had afterwards, and nothing otherwise. The line has
+    /// nothing of it until the new blocks are handed out.
     pub(crate) fn exchange(
         &mut self,
         agent: Registration,
@@ -222,6 +231,7 @@ impl Oracle {
         if let Some(promised) = self.promised.get_mut(&agent) {
             *promised = promised.saturating_sub(n);
         }
+        self.settle();
     }
 
     pub(crate) fn reconfigure(&mut self, shape: &Shape) -> Verdict {
@@ -229,7 +239,9 @@ impl Oracle {
         ensure(self.held.is_empty() && promised == 0, "InUse")?;
         ensure(shape.blocks > 0, "Config")?;
         self.shape = shape.clone();
+        self.line.send_away(None, "Reconfigured");
         self.epoch += 1;
+        self.settle();
         Ok(())
     }
 
@@ -246,7 +258,10 @@ impl Oracle {
             total: self.shape.blocks,
             used: self.shape.blocks - self.available(),
             available: self.available(),
-            reserved: self.promised.values().sum(),
+            reserved: self.promised.values().sum::<u32>()
+                + self.line.served_blocks()
+                + self.line.kept,
+            waiting: self.line.len(),
             epoch: self.epoch,
             bytes_per_block: self.shape.spec().bytes_per_block(),
             agents,
@@ -254,8 +269,13 @@ impl Oracle {
     }
 
     fn available(&self) -> u32 {
+        self.unclaimed() - self.line.kept
+    }
+
+    /// Blocks that nobody holds and nobody was promised.
+    fn unclaimed(&self) -> u32 {
         let promised: u32 = self.promised.values().sum();
-        self.shape.blocks - self.held.len() as u32 - promised
+        self.shape.blocks - self.held.len() as u32 - promised - self.line.served_blocks()
     }
 
     fn blocks_of(&self, agent: Registration) -> u32 {

@@ -10,6 +10,8 @@
 //! free @1 foreign:0 forged:1:0:7   the last one in another pool's name; block, layer, generation
 //! exchange @1 mine:0 -> 0x1 1x1
 //! exchange_part @1 2 mine:0 -> 0x3   two of the three are blocks that were promised
+//! enqueue @1 0x2             waits in line; tickets are counted from 0
+//! claim 0                    or withdraw 0
 //! ```
 #![allow(clippy::disallowed_types, reason = "proptest's macros name std's Arc")]
 
@@ -102,6 +104,19 @@ pub(crate) enum Operation {
     Reconfigure {
         shape: Shape,
     },
+    Enqueue {
+        agent: usize,
+        needs: Vec<Need>,
+    },
+    /// Tickets are counted from the first, round where there are fewer.
+    Claim {
+        ticket: usize,
+    },
+    Withdraw {
+        ticket: usize,
+    },
+    CloseQueue,
+    OpenQueue,
 }
 
 /// So many blocks of a layer.
@@ -169,6 +184,11 @@ fn operations() -> impl Strategy<Value = Operation> {
         3 => (agent(), 0..10u32).prop_map(|(agent, n)| Reserve { agent, n }),
         2 => (agent(), 0..4u32).prop_map(|(agent, n)| Unreserve { agent, n }),
         2 => shapes(0..=8).prop_map(|shape| Reconfigure { shape }),
+        6 => (agent(), needs()).prop_map(|(agent, needs)| Enqueue { agent, needs }),
+        6 => (0..8usize).prop_map(|ticket| Claim { ticket }),
+        3 => (0..8usize).prop_map(|ticket| Withdraw { ticket }),
+        1 => Just(CloseQueue),
+        2 => Just(OpenQueue),
     ]
 }
 
@@ -234,6 +254,11 @@ impl Display for Operation {
             Operation::Reserve { agent, n } => write!(f, "reserve @{agent} {n}"),
             Operation::Unreserve { agent, n } => write!(f, "unreserve @{agent} {n}"),
             Operation::Reconfigure { shape } => write!(f, "reconfigure {shape}"),
+            Operation::Enqueue { agent, needs } => write!(f, "enqueue @{agent}{}", words(needs)),
+            Operation::Claim { ticket } => write!(f, "claim {ticket}"),
+            Operation::Withdraw { ticket } => write!(f, "withdraw {ticket}"),
+            Operation::CloseQueue => write!(f, "close_queue"),
+            Operation::OpenQueue => write!(f, "open_queue"),
         }
     }
 }
@@ -350,6 +375,16 @@ impl FromStr for Operation {
                     name: rest.to_owned(),
                 });
             }
+            "claim" => {
+                let ticket = number(rest)?;
+                return Ok(Operation::Claim { ticket });
+            }
+            "withdraw" => {
+                let ticket = number(rest)?;
+                return Ok(Operation::Withdraw { ticket });
+            }
+            "close_queue" => return Ok(Operation::CloseQueue),
+            "open_queue" => return Ok(Operation::OpenQueue),
             "reconfigure" => {
                 return Ok(Operation::Reconfigure {
                     shape: rest.parse()?,
@@ -374,6 +409,10 @@ impl FromStr for Operation {
                 needs: each(needs)?,
             },
             ("allocate_reserved", needs) => Operation::AllocateReserved {
+                agent,
+                needs: each(needs)?,
+            },
+            ("enqueue", needs) => Operation::Enqueue {
                 agent,
                 needs: each(needs)?,
             },

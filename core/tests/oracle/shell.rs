@@ -17,6 +17,7 @@ use std::mem;
 use std::sync::Arc;
 use std::thread;
 
+use selvedge_core::pool::{WaitError, WaitTicket};
 use selvedge_core::{AgentId, BlockLease, BlockPool, BlockRef, LayerId, Reservation};
 
 use super::operation::{Need, Operation, Pick, Sequence};
@@ -26,6 +27,7 @@ pub(crate) struct Shell<'p> {
     agents: Vec<AgentId>,
     leases: Vec<BlockLease<'p>>,
     reservations: Vec<Reservation<'p>>,
+    tickets: Vec<WaitTicket<'p>>,
     /// What is allocated: every handle given out and not given back.
     live: BTreeSet<BlockRef>,
     /// What was done, in words.
@@ -47,6 +49,7 @@ impl Shell<'_> {
             agents: Vec::new(),
             leases: Vec::new(),
             reservations: Vec::new(),
+            tickets: Vec::new(),
             live: BTreeSet::new(),
             done: BTreeSet::new(),
         };
@@ -115,6 +118,19 @@ impl Shell<'_> {
                 self.did_if(reservation.is_some(), "reserved");
                 self.reservations.extend(reservation);
             }
+            Operation::Enqueue { agent, needs } => {
+                let agent = self.agent(*agent);
+                let ticket = agent.and_then(|agent| self.pool.enqueue(&pairs(needs), agent).ok());
+                self.did_if(ticket.is_some(), "got in line");
+                self.tickets.extend(ticket);
+            }
+            Operation::Claim { ticket } => self.claim(*ticket),
+            Operation::Withdraw { ticket } => {
+                let ticket = take(&mut self.tickets, *ticket);
+                self.did_if(ticket.is_some(), "left the line");
+            }
+            Operation::CloseQueue => self.pool.close_queue(),
+            Operation::OpenQueue => self.pool.open_queue(),
             Operation::FreeAgent { agent } => {
                 if let Some(agent) = self.agent(*agent) {
                     let live: Vec<BlockRef> = self.live.iter().copied().collect();
@@ -133,6 +149,24 @@ impl Shell<'_> {
             self.did_if(lease.is_ok(), "leased what was reserved");
             self.live.extend(lease.iter().flat_map(BlockLease::blocks));
             self.leases.extend(lease);
+        }
+    }
+
+    fn claim(&mut self, k: usize) {
+        let Some(index) = k.checked_rem(self.tickets.len()) else {
+            return;
+        };
+        match self.tickets[index].try_claim() {
+            Ok(None) => self.did_if(true, "went on waiting"),
+            Ok(Some(lease)) => {
+                self.did_if(true, "leased after a wait");
+                self.live.extend(lease.blocks());
+                self.leases.push(lease);
+            }
+            Err(error) => {
+                assert!(!matches!(error, WaitError::TimedOut), "nobody has waited");
+                self.did_if(true, "was sent away");
+            }
         }
     }
 
@@ -268,7 +302,10 @@ impl Shell<'_> {
         let snapshot = self.pool.audit().map_err(|e| e.to_string())?;
         let promised: u32 = self.reservations.iter().map(Reservation::left).sum();
         let held = snapshot.used - snapshot.reserved;
-        if held as usize != self.live.len() || snapshot.reserved != promised {
+        // What is kept for those in line is the pool's to say; `audit` has checked that.
+        let kept = snapshot.reserved.checked_sub(promised);
+        let wrong = kept.is_none_or(|kept| kept > 0 && self.tickets.is_empty());
+        if held as usize != self.live.len() || wrong {
             let live = self.live.len();
             return Err(format!(
                 "{live} live, {promised} promised, but {snapshot:?}"

@@ -13,16 +13,20 @@
 //! | I8 | `failed_is_unchanged` | a failed operation leaves the state as it was |
 //! | I9 | `window_cap` | no agent holds more of a sliding layer than its window |
 //! | I10 | `reservations` | promises are kept: reserved blocks are free, and add up |
+//! | I11 | `first_is_served` | nobody waits for what is there |
+//! | I12 | `waiters_known` | whoever waits is in one place, registered, and can be served |
 
 mod bytes_balance;
 mod conservation;
 pub mod failed_is_unchanged;
+mod first_is_served;
 mod free_unique;
 mod freed_is_cleared;
 mod no_aliasing;
 mod no_ghosts;
 mod ownership;
 mod reservations;
+mod waiters_known;
 mod window_cap;
 
 use super::error::InvariantViolation;
@@ -31,7 +35,7 @@ use super::state::PoolState;
 type Check = fn(&PoolState) -> Result<(), InvariantViolation>;
 
 /// Every property of a single state (I8 compares two: [`failed_is_unchanged`]).
-const CHECKS: [Check; 9] = [
+const CHECKS: [Check; 11] = [
     free_unique::check,
     no_aliasing::check,
     conservation::check,
@@ -41,6 +45,8 @@ const CHECKS: [Check; 9] = [
     bytes_balance::check,
     window_cap::check,
     reservations::check,
+    first_is_served::check,
+    waiters_known::check,
 ];
 
 pub(super) fn check_all(state: &PoolState) -> Result<(), InvariantViolation> {

@@ -1,10 +1,12 @@
-//! I10: what is reserved is free, and the agents' reservations add up to it.
+//! I10: what is reserved is free; the agents' reservations, and what is kept for those who wait,
+//! add up to it.
 
 use crate::pool::error::InvariantViolation;
 use crate::pool::state::PoolState;
 
 pub(super) fn check(state: &PoolState) -> Result<(), InvariantViolation> {
-    let promised: u64 = state.agents.iter().map(|a| u64::from(a.reserved)).sum();
+    let agents = state.agents.iter().map(|a| u64::from(a.reserved));
+    let promised = agents.sum::<u64>() + state.waiting.set_aside();
     if promised == u64::from(state.reserved) && promised <= state.free.len() as u64 {
         return Ok(());
     }

@@ -2,6 +2,7 @@
 //! nothing.
 
 use crate::ids::Stamp;
+use crate::pool::error::WaitError;
 use crate::pool::state::PoolState;
 use crate::spec::LayerKind;
 use crate::{AgentId, BlockId, LayerId, ModelCacheSpec, PoolId};
@@ -95,6 +96,40 @@ fn reservations_see_a_broken_promise() {
         s.reserved = 1;
         s.agents[0].reserved = 1;
         s.free.clear();
+    });
+}
+
+#[test]
+fn first_is_served_sees_an_idle_block_and_a_gift_to_nobody() {
+    breaks("first_is_served", |s, alice| {
+        s.enqueue(&[(LayerId(0), 4)], alice).unwrap();
+        s.reserved -= 1;
+        s.waiting.gathered -= 1;
+    });
+    breaks("first_is_served", |s, alice| {
+        let first = s.enqueue(&[(LayerId(0), 4)], alice).unwrap();
+        s.waiting.line.remove(&first);
+    });
+}
+
+#[test]
+fn waiters_known_sees_a_stranger_a_giant_and_a_ticket_twice() {
+    let waits = |s: &mut PoolState, alice| s.enqueue(&[(LayerId(0), 4)], alice).unwrap();
+    breaks("waiters_known", |s, alice| {
+        waits(s, alice);
+        s.agents[0].generation += 1;
+    });
+    breaks("waiters_known", |s, alice| {
+        let ticket = waits(s, alice);
+        s.waiting.line.get_mut(&ticket).unwrap().needs[0].1 = 9;
+    });
+    breaks("waiters_known", |s, alice| {
+        let ticket = waits(s, alice);
+        s.waiting.refused.insert(ticket, WaitError::Closed);
+    });
+    breaks("waiters_known", |s, alice| {
+        waits(s, alice);
+        s.waiting.last = 0;
     });
 }
 
