@@ -190,6 +190,8 @@ impl Generator for Script {
             return Err("no room");
         }
         sequence.prefix.clear();
+        // Who was preempted comes again.
+        self.removed.remove(&sequence.request);
         let new = (self.sequences).insert(sequence.request, sequence.tokens.to_vec());
         if new.is_some() {
             violation!("inserted-twice", "{}", sequence.request);

@@ -96,7 +96,7 @@ impl<P: Platform> BlockPool<P> {
             agent,
             n: needs.iter().map(|need| u64::from(need.1)).sum(),
             spent: false,
-            pool: self,
+            pool: Handle::Borrowed(self),
         })
     }
 
@@ -134,7 +134,7 @@ pub struct WaitTicket<'p, P: Platform = Std> {
     n: u64,
     /// Whether the state has forgotten it.
     spent: bool,
-    pool: &'p BlockPool<P>,
+    pool: Handle<'p, P>,
 }
 
 impl<'p, P: Platform> WaitTicket<'p, P> {
@@ -151,7 +151,7 @@ impl<'p, P: Platform> WaitTicket<'p, P> {
     /// Each of [`WaitError`] but [`WaitError::TimedOut`]; [`WaitError::NoTicket`] if it is spent.
     pub fn try_claim(&mut self) -> Result<Option<BlockLease<'p, P>>, WaitError> {
         let mut batch = Batch::with_room_for(self.n);
-        let claimed = (self.pool).with(|state| state.claim_into(self.id, &mut batch));
+        let claimed = (self.pool.get()).with(|state| state.claim_into(self.id, &mut batch));
         self.spent = claimed != Ok(false);
         claimed.map(|served| served.then(|| self.lease(batch)))
     }
@@ -167,10 +167,32 @@ impl<'p, P: Platform> WaitTicket<'p, P> {
         let bell = P::Arc::new(P::Condvar::new());
         // Before the state is looked at again: whoever serves the ticket after that look finds
         // the bell here.
-        (self.pool.sleepers.lock()).insert(self.id, bell.clone());
+        (self.pool.get().sleepers.lock()).insert(self.id, bell.clone());
         let result = self.sleep(&bell, at_most);
-        self.pool.sleepers.lock().remove(&self.id);
+        self.pool.get().sleepers.lock().remove(&self.id);
         result
+    }
+
+    /// The same place with a share of the pool instead of a borrow, as what it is given will be.
+    ///
+    /// # Errors
+    /// The ticket as it was, if `pool` is not the one it is from.
+    pub fn into_shared(
+        mut self,
+        pool: &P::Arc<BlockPool<P>>,
+    ) -> Result<WaitTicket<'static, P>, Self> {
+        if pool.id() != self.pool.get().id() {
+            return Err(self);
+        }
+        // The place goes on under the new ticket.
+        let spent = core::mem::replace(&mut self.spent, true);
+        Ok(WaitTicket {
+            id: self.id,
+            agent: self.agent,
+            n: self.n,
+            spent,
+            pool: Handle::Shared(pool.clone()),
+        })
     }
 
     fn sleep(
@@ -180,7 +202,9 @@ impl<'p, P: Platform> WaitTicket<'p, P> {
     ) -> Result<BlockLease<'p, P>, WaitError> {
         let mut batch = Batch::with_room_for(self.n);
         let mut timed_out = false;
-        let mut state = self.pool.state.lock();
+        let pool = self.pool.clone();
+        let pool = pool.get();
+        let mut state = pool.state.lock();
         let result = loop {
             match state.claim_into(self.id, &mut batch) {
                 Ok(true) => break Ok(()),
@@ -200,20 +224,20 @@ impl<'p, P: Platform> WaitTicket<'p, P> {
         let called = state.take_called();
         drop(state);
         if !called.is_empty() {
-            self.pool.ring(&called);
+            pool.ring(&called);
         }
         result.map(|()| self.lease(batch))
     }
 
     fn lease(&self, batch: Batch) -> BlockLease<'p, P> {
-        BlockLease::new(Handle::Borrowed(self.pool), self.agent, batch)
+        BlockLease::new(self.pool.clone(), self.agent, batch)
     }
 }
 
 impl<P: Platform> Drop for WaitTicket<'_, P> {
     fn drop(&mut self) {
         if !self.spent {
-            self.pool.with(|state| state.withdraw(self.id));
+            (self.pool.get()).with(|state| state.withdraw(self.id));
         }
     }
 }
