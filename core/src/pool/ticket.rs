@@ -19,7 +19,8 @@ impl<P: Platform> BlockPool<P> {
     /// First come, first served: while anybody waits, what is free is kept for the first in
     /// line, and calls that do not wait are refused as [`AllocateError::Exhausted`]. **Who holds
     /// blocks should not wait for more without a time-out: the blocks it waits for may be those
-    /// that another waiter holds.**
+    /// that another waiter holds.** Nor should anybody wait without one on a pool whose engine
+    /// takes blocks as its requests grow: they cannot grow meanwhile.
     ///
     /// ```
     /// # use selvedge_core::{BlockPool, LayerId, ModelCacheSpec};

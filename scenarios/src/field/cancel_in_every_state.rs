@@ -45,8 +45,8 @@ pub(super) const SCENARIO: Scenario = Scenario {
         "refused-while-draining",
         "drained",
     ],
-    // Not under loom: all that is shared is under locks, so weak memory shows nothing new, and
-    // its search of this body takes hours.
+    // Not under loom: all that is shared is under locks, so weak memory shows nothing new, and it
+    // takes many times the explorer's ten thousand executions.
     engines: &[
         native(BY_LUCK),
         explorer(Expect::Finds),

@@ -53,11 +53,23 @@ trait Line: Send + Sync + 'static {
 fn first_gives_up<P: Platform, T: Line>(_: &Cx) -> Observation {
     let line = P::Arc::new(T::new());
     let (first, second) = (line.join(), line.join());
-    let [one, other] = [line.clone(), line.clone()];
-    let holder = P::spawn(move || one.release());
-    let leaver = P::spawn(move || other.give_up(first));
+    let leaver = line.clone();
+    let leaver = P::spawn(move || leaver.give_up(first));
+    // Loom does not come to the end of three threads in 120,000 executions. There the holder is
+    // who waits next, so that all that happens while it sleeps is the leaving.
+    let apart = P::NAME != "loom";
+    let holder = line.clone();
+    let holder = match apart {
+        true => Some(P::spawn(move || holder.release())),
+        false => {
+            holder.release();
+            None
+        }
+    };
     line.wait(second);
-    holder.join();
+    if let Some(holder) = holder {
+        holder.join();
+    }
     let kept = leaver.join();
     reach(if kept {
         "gave-up-after"
