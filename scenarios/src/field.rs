@@ -1,20 +1,18 @@
 //! Bugs of other engines in the field, by the issue that tells of them.
 
-mod client_gone;
-mod dead_thread_200;
 mod balanced_but_double_owned;
 mod bypass_starves_head;
 mod cancel_in_every_state;
+mod client_gone;
+mod dead_thread_200;
 mod device;
 mod double_free_kills_engine;
 mod drop_by_channel;
 mod free_batch_duplicate;
-mod front;
-mod naive_front;
-mod relaxed_publication;
-mod slow_client_stalls_all;
 mod freed_under_step;
+mod front;
 mod huge_drop_recursion;
+mod naive_front;
 mod never_fits_blocks_queue;
 mod preempt_livelock;
 mod prefill_only;
@@ -22,6 +20,7 @@ mod relaxed_publication;
 mod request_id_reuse;
 mod scheduler_stall;
 mod silent_reset;
+mod slow_client_stalls_all;
 mod stale_cache_after_reconfigure;
 mod step_error_keeps_blocks;
 mod treiber_aba;
