@@ -163,11 +163,13 @@ pub(crate) struct Script {
     pub(crate) fail_extract: Option<u32>,
     /// In this step it also returns a sequence that nobody inserted.
     pub(crate) unknown_in_step: Option<u32>,
-    inserts: u32,
-    steps: u32,
-    extracts: u32,
-    sequences: BTreeMap<RequestId, Vec<u32>>,
-    removed: BTreeSet<RequestId>,
+    // What it has done so far; open, so that a scenario can name what is wrong and no more.
+    pub(crate) inserts: u32,
+    pub(crate) steps: u32,
+    pub(crate) extracts: u32,
+    pub(crate) sequences: BTreeMap<RequestId, Vec<u32>>,
+    pub(crate) removed: BTreeSet<RequestId>,
+    pub(crate) has_stray: bool,
 }
 
 /// The id of the sequence that nobody inserted.
@@ -177,6 +179,12 @@ impl Script {
     fn due(at: Option<u32>, calls: &mut u32) -> bool {
         *calls += 1;
         at == Some(*calls - 1)
+    }
+
+    /// Sequences in it, with that which nobody inserted.
+    pub(crate) fn held(&self) -> u32 {
+        let stray = usize::from(self.has_stray);
+        u32::try_from(self.sequences.len() + stray).unwrap_or(u32::MAX)
     }
 }
 
@@ -224,6 +232,7 @@ impl Generator for Script {
             });
         }
         if self.unknown_in_step == Some(now) {
+            self.has_stray = true;
             produced.push(Produced {
                 request: STRAY,
                 token: 0,
@@ -252,6 +261,7 @@ impl Generator for Script {
 
     fn remove(&mut self, request: RequestId) {
         self.sequences.remove(&request);
+        self.has_stray &= request != STRAY;
         if !self.removed.insert(request) {
             violation!("removed-twice", "{request}");
         }

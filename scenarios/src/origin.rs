@@ -1,8 +1,20 @@
 //! Further bugs of the two systems that the tickets come from.
 
+mod cached_insert_fail;
 mod clear_window;
+mod drain_sticky;
+mod drain_toctou;
+pub(crate) mod engine;
+mod factory_fail;
+mod finalize_fail;
 mod free_partial;
+mod next_fail;
 mod race_partial;
+mod same_agent;
+mod shutdown_blocks;
+mod step_abandon;
+pub(crate) mod subject;
+mod submit_visible;
 mod torn_mem;
 mod unlocked_orphan;
 
@@ -15,4 +27,14 @@ pub const ALL: &[&Scenario] = &[
     &torn_mem::SCENARIO,
     &free_partial::SCENARIO,
     &clear_window::SCENARIO,
+    &submit_visible::SCENARIO,
+    &drain_toctou::SCENARIO,
+    &same_agent::SCENARIO,
+    &finalize_fail::SCENARIO,
+    &next_fail::SCENARIO,
+    &factory_fail::SCENARIO,
+    &cached_insert_fail::SCENARIO,
+    &step_abandon::SCENARIO,
+    &drain_sticky::SCENARIO,
+    &shutdown_blocks::SCENARIO,
 ];
