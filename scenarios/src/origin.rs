@@ -1,22 +1,29 @@
 //! Further bugs of the two systems that the tickets come from.
 
 mod cached_insert_fail;
+mod cancel;
 mod clear_window;
+mod decode_loop;
 mod drain_sticky;
 mod drain_toctou;
 pub(crate) mod engine;
 mod factory_fail;
+mod fifo;
 mod finalize_fail;
 mod free_partial;
+mod hot_shared_ref;
 mod next_fail;
 mod race_partial;
 mod same_agent;
+pub(crate) mod scheduler;
 mod shutdown_blocks;
 mod step_abandon;
+mod stop_pending;
 pub(crate) mod subject;
 mod submit_visible;
 mod torn_mem;
 mod unlocked_orphan;
+mod worker_death;
 
 use crate::Scenario;
 
@@ -30,6 +37,7 @@ pub const ALL: &[&Scenario] = &[
     &submit_visible::SCENARIO,
     &drain_toctou::SCENARIO,
     &same_agent::SCENARIO,
+    &hot_shared_ref::SCENARIO,
     &finalize_fail::SCENARIO,
     &next_fail::SCENARIO,
     &factory_fail::SCENARIO,
@@ -37,4 +45,9 @@ pub const ALL: &[&Scenario] = &[
     &step_abandon::SCENARIO,
     &drain_sticky::SCENARIO,
     &shutdown_blocks::SCENARIO,
+    &decode_loop::SCENARIO,
+    &worker_death::SCENARIO,
+    &stop_pending::SCENARIO,
+    &cancel::SCENARIO,
+    &fifo::SCENARIO,
 ];

@@ -3,6 +3,9 @@
 mod agent_blocks_mutation;
 mod opaque_payload;
 mod pool_check_then_act;
+mod step_doubles_memory;
+mod submit_error_leak;
+mod untracked_uid;
 
 use crate::Scenario;
 
@@ -11,4 +14,7 @@ pub const ALL: &[&Scenario] = &[
     &pool_check_then_act::SCENARIO,
     &agent_blocks_mutation::SCENARIO,
     &opaque_payload::SCENARIO,
+    &step_doubles_memory::SCENARIO,
+    &submit_error_leak::SCENARIO,
+    &untracked_uid::SCENARIO,
 ];

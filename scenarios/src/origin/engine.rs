@@ -13,10 +13,10 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use selvedge_core::platform::{Mutex, Platform};
 use selvedge_core::pool::AllocateError;
 use selvedge_core::{AgentId, BlockPool, BlockRef, LayerId};
-use selvedge_sim::violation;
+use selvedge_sim::{note, violation};
 
 use super::subject::{Engine, Fate, Id, NAMES, Refused, Setup};
-use crate::bed::{BLOCK_TOKENS, STRAY, agent_of, pool_of, token_of};
+use crate::bed::{BLOCK_TOKENS, agent_of, pool_of};
 
 /// The resurrected engine.
 pub(crate) struct OriginEngine<P: Platform> {
@@ -288,7 +288,10 @@ impl<P: Platform> Engine for OriginEngine<P> {
 
     fn step(&self) -> Vec<(Id, Fate)> {
         // Its callers log what goes wrong, and call again.
-        self.step_once().unwrap_or_default()
+        self.step_once().unwrap_or_else(|Failed(what)| {
+            note(&what);
+            Vec::new()
+        })
     }
 
     /// Each response is looked at when the caller asks for the next, and it stops to ask.
@@ -420,14 +423,6 @@ impl Backend {
         if self.setup.script.fail_step == Some(now) {
             return Err(Failed("the device is gone".to_owned()));
         }
-        if self.setup.script.unknown_in_step == Some(now) {
-            let left_over = Sequence {
-                last: 0,
-                left: 1,
-                layers: Vec::new(),
-            };
-            self.sequences.insert(STRAY.0, left_over);
-        }
         let keeps = self.setup.origin.backend_keeps_finished;
         let live: Vec<Id> = (self.sequences.iter())
             .filter(|(_, sequence)| sequence.left > 0)
@@ -462,7 +457,7 @@ impl Backend {
 impl Sequence {
     /// Whether that was its last token.
     fn decode(&mut self) -> bool {
-        self.last = token_of(self.last, self.left);
+        self.last = self.last.wrapping_add(1);
         for layer in &mut self.layers {
             layer.push(self.last);
         }

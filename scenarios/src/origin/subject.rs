@@ -1,11 +1,13 @@
 //! What the rows about the batch engine ask of an engine, so that one body judges two: the
 //! origin's, resurrected in [`engine`](super::engine), and the one that ships, below.
 
-use selvedge_core::engine::{End, EngineConfig, Event, NewRequest, Snapshot, SubmitError};
+use selvedge_core::engine::{
+    End, EngineConfig, Event, Fault, NewRequest, ReconfigureError, Snapshot, SubmitError,
+};
 use selvedge_core::platform::Platform;
 use selvedge_core::time::Instant;
 use selvedge_core::{AgentId, RequestId};
-use selvedge_sim::{Cx, Observation, violation};
+use selvedge_sim::{Cx, Observation, reach, violation};
 
 use crate::bed::{Bed, Script, agent_of};
 
@@ -19,6 +21,8 @@ pub(crate) struct Setup {
     /// How many attempts to make the backend fail. What ships is given its backend made; there
     /// it is the first insert that loads the model.
     pub(crate) factory_fails: u32,
+    /// One request in the backend at a time.
+    pub(crate) one_at_a_time: bool,
     /// Which of the origin's revisions; nothing to what ships.
     pub(crate) origin: Origin,
 }
@@ -102,7 +106,7 @@ pub(crate) trait Engine: Send + Sync + 'static {
     fn forget_caches(&self);
     /// Blocks of the pool that nobody holds.
     fn available(&self) -> u32;
-    /// Sequences that the backend holds. For the end, when no request is in flight.
+    /// Sequences that the backend holds, at the end. Caches may be gone after it.
     fn held_by_backend(&self) -> u32;
 }
 
@@ -158,19 +162,6 @@ pub(crate) struct Shipped<P: Platform> {
 }
 
 impl<P: Platform> Shipped<P> {
-    pub(crate) fn on(setup: Setup, config: EngineConfig) -> Self {
-        let mut script = setup.script.clone();
-        if setup.factory_fails > 0 {
-            script.fail_insert = Some(0);
-        }
-        let bed: Bed<P> = Bed::new(setup.layers, setup.blocks, config, script);
-        Shipped {
-            agents: NAMES.map(|name| agent_of(&bed.pool, name)),
-            bed,
-            setup,
-        }
-    }
-
     pub(crate) fn snapshot(&self) -> Snapshot {
         match self.bed.engine.audit() {
             Ok(snapshot) => snapshot,
@@ -181,7 +172,20 @@ impl<P: Platform> Shipped<P> {
 
 impl<P: Platform> Engine for Shipped<P> {
     fn new(setup: Setup) -> Self {
-        Shipped::on(setup, EngineConfig::default())
+        let mut config = EngineConfig::default();
+        if setup.one_at_a_time {
+            config.max_running = 1;
+        }
+        let mut script = setup.script.clone();
+        if setup.factory_fails > 0 {
+            script.fail_insert = Some(0);
+        }
+        let bed: Bed<P> = Bed::new(setup.layers, setup.blocks, config, script);
+        Shipped {
+            agents: NAMES.map(|name| agent_of(&bed.pool, name)),
+            bed,
+            setup,
+        }
     }
 
     fn submit(&self, who: usize, prompt: &[u32], max_tokens: u32) -> Result<Id, Refused> {
@@ -195,7 +199,12 @@ impl<P: Platform> Engine for Shipped<P> {
     }
 
     fn step(&self) -> Vec<(Id, Fate)> {
-        fates_of(&self.bed.step())
+        let told = self.bed.step();
+        let unknown = |event: &Event| matches!(event, Event::Fault(Fault::UnknownSequence { .. }));
+        if told.iter().any(unknown) {
+            reach("unknown-sequence-reported");
+        }
+        fates_of(&told)
     }
 
     fn run_for(&self, id: Id) {
@@ -266,6 +275,8 @@ impl<P: Platform> Engine for Shipped<P> {
         });
         match seen {
             Ok(()) => held,
+            // The backend has what is in flight.
+            Err(ReconfigureError::InUse { live }) => live,
             Err(refused) => violation!("backend-out-of-reach", "{refused}"),
         }
     }
