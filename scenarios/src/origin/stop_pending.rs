@@ -12,7 +12,7 @@ use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
 use super::scheduler::{Loop, Scheduler, Server, told_to};
 use super::subject::{ALICE, BOB, CAROL, Fate, Refused, Setup, in_rounds};
-use crate::registry::{Expect, Scenario, explorer, loom, native, shuttle};
+use crate::registry::{Expect, Scenario, explorer, loom, native};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "A-STOP-PENDING",
@@ -29,11 +29,12 @@ pub(super) const SCENARIO: Scenario = Scenario {
     shipped: bodies!(stop_beside_worker, Loop),
     signature: "told-nothing-at-stop",
     must_reach: &["told", "refused-when-stopped"],
+    // The twin fails in every order, and two engines try all of them on what ships: shuttle would
+    // show nothing more.
     engines: &[
         native(Expect::Finds),
         explorer(Expect::Finds),
         loom(Expect::Finds),
-        shuttle(Expect::Finds),
     ],
 };
 
