@@ -3,7 +3,6 @@
 //!
 //! The `selvedge` command ([`cli`]) runs them.
 
-#[allow(dead_code, reason = "the scenarios that use it come one by one")]
 mod bed;
 pub mod classics;
 pub mod cli;

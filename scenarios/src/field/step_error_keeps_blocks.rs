@@ -81,8 +81,10 @@ struct Shipped<P: Platform> {
 
 impl<P: Platform> Server<P> for Shipped<P> {
     fn new() -> Self {
-        let mut script = Script::default();
-        script.fail_step = Some(1);
+        let script = Script {
+            fail_step: Some(1),
+            ..Script::default()
+        };
         let bed = Bed::new(1, BLOCKS, EngineConfig::default(), script);
         let requests = [bed.alice, bed.bob].map(|agent| bed.submit(agent, &[1], 5));
         Shipped { bed, requests }
