@@ -32,18 +32,6 @@ impl TwinPool {
         state.register(name).expect("the name is not empty")
     }
 
-    #[inline]
-    fn with<R>(&self, operation: impl FnOnce(&mut PoolState) -> R) -> R {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let result = operation(&mut state);
-        let called = state.has_called().then(|| state.take_called());
-        drop(state);
-        if let Some(called) = called {
-            self.ring(&called);
-        }
-        result
-    }
-
     #[cold]
     fn ring(&self, called: &[TicketId]) {
         let sleepers = self.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -106,7 +94,12 @@ impl Drop for TwinLease<'_> {
         let blocks = self.blocks.as_slice();
         if !blocks.is_empty() {
             let pool = self.pool.get();
-            pool.with(|state| state.release(self.agent, blocks));
+            let mut state = pool.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let called = (state.release(self.agent, blocks)).then(|| state.take_called());
+            drop(state);
+            if let Some(called) = called {
+                pool.ring(&called);
+            }
         }
     }
 }

@@ -142,16 +142,18 @@ impl PoolState {
     ///
     /// Public for the bench alone, which writes the shell a second time. The handles must be
     /// what this pool gave to `agent`, as those of a lease are: that is not checked again.
+    /// Returns whether somebody's wait has ended by it, so that the shell looks at the queue once.
     #[doc(hidden)]
     #[inline]
-    pub fn release(&mut self, agent: AgentId, blocks: &[BlockRef]) {
+    pub fn release(&mut self, agent: AgentId, blocks: &[BlockRef]) -> bool {
         let mut rest = blocks;
         while !rest.is_empty() {
             let taken = self.take_back(agent.place, rest);
             rest = &rest[taken.max(1)..];
         }
-        self.came_back();
+        let called = self.came_back();
         debug_assert_eq!(self.validate(), Ok(()));
+        called
     }
 
     /// Frees everything `agent` holds and returns how many blocks that was; 0 for an agent

@@ -160,7 +160,13 @@ impl<P: Platform> Drop for BlockLease<'_, P> {
     fn drop(&mut self) {
         let blocks = self.blocks.as_slice();
         if !blocks.is_empty() {
-            (self.pool.get()).with(|state| state.release(self.agent, blocks));
+            let pool = self.pool.get();
+            let mut state = pool.state.lock();
+            let called = (state.release(self.agent, blocks)).then(|| state.take_called());
+            drop(state);
+            if let Some(called) = called {
+                pool.ring(&called);
+            }
         }
     }
 }

@@ -178,19 +178,20 @@ impl PoolState {
         core::mem::take(&mut self.waiting.called)
     }
 
-    /// Whether [`Self::take_called`] has anything.
-    #[must_use]
     #[inline]
-    pub fn has_called(&self) -> bool {
+    pub(super) fn has_called(&self) -> bool {
         !self.waiting.called.is_empty()
     }
 
-    /// Blocks have come back. Where nobody waits this is one look at a length.
+    /// Blocks have come back. Where nobody waits this is one look at a length. Returns whether
+    /// somebody is to be called.
     #[inline]
-    pub(super) fn came_back(&mut self) {
-        if !self.waiting.line.is_empty() {
-            self.serve();
+    pub(super) fn came_back(&mut self) -> bool {
+        if self.waiting.line.is_empty() {
+            return false;
         }
+        self.serve();
+        self.has_called()
     }
 
     /// Keeps what is free for the first in line, and sets it aside once it is enough.
