@@ -1,10 +1,11 @@
 //! The platforms of the checkers: the same traits that `Std` implements, each call handed to
 //! the checker's own primitive, and told to the recorder of [`trace`](crate::trace).
 
+use std::any::Any;
 use std::ops::{Deref, DerefMut};
 use std::panic::Location;
 
-use crate::trace::{Operation, Pending, Place};
+use crate::trace::{self, Operation, Pending, Place};
 
 /// A checker's atomic. The type is ours, so that core's traits can be implemented for it.
 ///
@@ -191,3 +192,25 @@ pub use self::shuttle::{
     ShuttleArc, ShuttleCondvar, ShuttleGuard, ShuttleJoinHandle, ShuttleMutex, ShuttlePlatform,
     ShuttleRwLock, ShuttleThread,
 };
+
+/// What a thread's body returns, whatever it is.
+type BoxedResult = Box<dyn Any + Send>;
+
+/// A thread's body and its two notes for the trace. Boxed, because a checker's spawn is a lot of
+/// code, and would else be compiled anew for each closure of each scenario.
+fn boxed<F, T>(me: fn() -> u64, place: Place, f: F) -> Box<dyn FnOnce() -> BoxedResult + Send>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    Box::new(move || {
+        trace::started(me, place);
+        let result = f();
+        trace::finished(me);
+        Box::new(result)
+    })
+}
+
+fn unboxed<T: 'static>(result: BoxedResult) -> T {
+    *(result.downcast()).expect("INVARIANT: a handle has its own thread's type")
+}

@@ -2,6 +2,7 @@
 
 use std::any::type_name;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::marker::PhantomData;
 use std::ops::Deref;
 use std::panic::Location;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use loom::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLoc
 use loom::thread;
 use selvedge_core::platform::{self, Ordering, Platform};
 
-use super::{Cell, Held};
+use super::{BoxedResult, Cell, Held, boxed, unboxed};
 use crate::trace::{self, ObjectKind, Operation, Pending, Place, Word};
 
 /// Runs code under loom. Use it inside a loom model only.
@@ -61,15 +62,14 @@ impl Platform for LoomPlatform {
         let place = trace::spawned(me, Location::caller());
         let handle = thread::Builder::new()
             .stack_size(STACK_WORDS)
-            .spawn(move || {
-                trace::started(me, place);
-                let result = f();
-                trace::finished(me);
-                result
-            })
+            .spawn(boxed(me, place, f))
             .expect("INVARIANT: loom's spawn has no way to fail");
         trace::resumed(me);
-        LoomJoinHandle { handle, place }
+        LoomJoinHandle {
+            handle,
+            place,
+            result: PhantomData,
+        }
     }
     fn current() -> Self::Thread {
         LoomThread(thread::current())
@@ -363,8 +363,9 @@ impl<T> Clone for LoomArc<T> {
 /// ```
 #[derive(Debug)]
 pub struct LoomJoinHandle<T> {
-    handle: thread::JoinHandle<T>,
+    handle: thread::JoinHandle<BoxedResult>,
     place: Place,
+    result: PhantomData<T>,
 }
 
 impl<T: 'static> platform::JoinHandle<T> for LoomJoinHandle<T> {
@@ -374,7 +375,7 @@ impl<T: 'static> platform::JoinHandle<T> for LoomJoinHandle<T> {
         let op = op.about(self.place);
         let result = (self.handle.join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         op.done();
-        result
+        unboxed(result)
     }
 }
 

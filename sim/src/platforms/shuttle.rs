@@ -4,6 +4,7 @@
 use std::any::type_name;
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::panic::Location;
 use std::sync::PoisonError;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use selvedge_core::platform::{self, Ordering, Platform};
 
-use super::{Cell, Held};
+use super::{BoxedResult, Cell, Held, boxed, unboxed};
 use crate::trace::{self, ObjectKind, Operation, Pending, Place, Word};
 use shuttle::sync::atomic::{
     self, AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize,
@@ -61,14 +62,13 @@ impl Platform for ShuttlePlatform {
         T: Send + 'static,
     {
         let place = trace::spawned(me, Location::caller());
-        let handle = thread::spawn(move || {
-            trace::started(me, place);
-            let result = f();
-            trace::finished(me);
-            result
-        });
+        let handle = thread::spawn(boxed(me, place, f));
         trace::resumed(me);
-        ShuttleJoinHandle { handle, place }
+        ShuttleJoinHandle {
+            handle,
+            place,
+            result: PhantomData,
+        }
     }
     fn current() -> Self::Thread {
         ShuttleThread(thread::current())
@@ -483,18 +483,19 @@ impl<T> Clone for ShuttleArc<T> {
 /// ```
 #[derive(Debug)]
 pub struct ShuttleJoinHandle<T> {
-    handle: thread::JoinHandle<T>,
+    handle: thread::JoinHandle<BoxedResult>,
     place: Place,
+    result: PhantomData<T>,
 }
 
-impl<T> platform::JoinHandle<T> for ShuttleJoinHandle<T> {
+impl<T: 'static> platform::JoinHandle<T> for ShuttleJoinHandle<T> {
     #[track_caller]
     fn join(self) -> T {
         let op = Pending::begin(me, Operation::Join, Place::NONE, Location::caller());
         let op = op.about(self.place);
         let result = (self.handle.join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         op.done();
-        result
+        unboxed(result)
     }
 }
 
