@@ -30,6 +30,7 @@
 #![forbid(unsafe_code)]
 
 pub mod blocks;
+pub mod ddp;
 pub mod engine;
 pub mod ids;
 pub mod platform;
