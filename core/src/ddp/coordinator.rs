@@ -1,0 +1,588 @@
+//! [`CoordinatorState`]: the one decider of a run, without a socket, a clock, a thread or a
+//! file. Its durable part is small and plain; how it is written down is its store's business.
+//!
+//! ```text
+//! Forming → Running → Over
+//!             ↑  ↓ eviction, restart, reconnection
+//!           Flushing
+//! ```
+//!
+//! It decides nothing about alpha. It collects votes from *all* members of a view, makes the
+//! record that they come to, writes that down and only then tells anybody.
+
+use super::gates::Vote;
+use super::ids::{Epoch, Incarnation, Rank, RunId, View};
+use super::message::{
+    AbortReason, CoordinatorSays, EvictReason, Held, RankSays, ToCoordinator, ToRank,
+};
+use super::record::{Ballot, CommitRecord};
+use super::slot::SlotCommand;
+use crate::pool::InvariantViolation;
+
+mod action;
+mod error;
+
+pub use action::{CoordinatorAction, CoordinatorEvent, CoordinatorWait};
+pub use error::RunConfigError;
+
+/// A run, as its coordinator sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RunConfig {
+    /// The run.
+    pub run: RunId,
+    /// How many ranks begin it.
+    pub world: u32,
+    /// With fewer it is given up.
+    pub min_world: u32,
+    /// Its last epoch.
+    pub last_epoch: Epoch,
+}
+
+/// A member of a view, or a rank that wants to be one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Member {
+    /// The rank.
+    pub rank: Rank,
+    /// Which life of it.
+    pub incarnation: Incarnation,
+}
+
+/// What a coordinator must not forget. **It is written down before any message that follows
+/// from it is sent**: [`CoordinatorAction::Persist`] comes first.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Durable {
+    /// The view. Were it forgotten, two memberships could have the same number (as torchft's
+    /// `quorum_id`).
+    pub view: View,
+    /// Its members, by rank; empty before the run is formed.
+    pub members: Vec<Member>,
+    /// The last life of each rank that was ever a member, by rank. None of these and none
+    /// before is admitted again.
+    pub admitted: Vec<Member>,
+    /// The last record.
+    pub record: CommitRecord,
+    /// Why the run was given up, if it was.
+    pub aborted: Option<AbortReason>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Joiner {
+    pub(super) member: Member,
+    pub(super) applied: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Arrival {
+    pub(super) applied: u64,
+    pub(super) votes: Vec<Vote>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Phase {
+    /// Not all ranks have joined.
+    Forming,
+    /// Members train; by place in the members, who has arrived at the boundary.
+    Running { arrived: Vec<Option<Arrival>> },
+    /// Members leave the old view; by place in the members, what they have.
+    Flushing { acks: Vec<Option<Option<Held>>> },
+    /// The last record is made, or the run is given up.
+    Over,
+}
+
+/// The coordinator of a run.
+///
+/// **Give it events in the order they happen; after each, do the actions in the order they were
+/// pushed, then give it the next.** An event that is out of date is ignored.
+///
+/// ```
+/// use selvedge_core::ddp::{
+///     CommitRecord, CoordinatorState, Epoch, RunConfig, RunId, Schedule,
+/// };
+///
+/// let run = RunId(1);
+/// let config = RunConfig { run, world: 4, min_world: 2, last_epoch: Epoch(10) };
+/// let genesis = CommitRecord::genesis(run, Epoch(0), 0, Schedule::default());
+/// let state = CoordinatorState::new(config, genesis)?;
+/// assert!(state.durable().members.is_empty(), "nobody has joined yet");
+/// # Ok::<(), selvedge_core::ddp::RunConfigError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CoordinatorState {
+    pub(super) config: RunConfig,
+    pub(super) durable: Durable,
+    pub(super) phase: Phase,
+    /// By rank.
+    pub(super) joiners: Vec<Joiner>,
+    pub(super) commands: Vec<SlotCommand>,
+}
+
+impl CoordinatorState {
+    /// The coordinator of a new run that begins from `genesis`: from epoch 0, or from a
+    /// checkpoint's record, if that was made one of this run ([`CommitRecord::genesis`]).
+    ///
+    /// # Errors
+    /// Each of [`RunConfigError`].
+    pub fn new(config: RunConfig, genesis: CommitRecord) -> Result<Self, RunConfigError> {
+        config.check(&genesis)?;
+        Ok(CoordinatorState {
+            config,
+            durable: Durable {
+                view: View(0),
+                members: Vec::new(),
+                admitted: Vec::new(),
+                record: genesis,
+                aborted: None,
+            },
+            phase: Phase::Forming,
+            joiners: Vec::new(),
+            commands: Vec::new(),
+        })
+    }
+
+    /// The coordinator of a run that goes on from what its former life has written down. That
+    /// is a new view: nobody knows what was lost on the way.
+    ///
+    /// # Errors
+    /// Each of [`RunConfigError`].
+    pub fn restore(
+        config: RunConfig,
+        durable: Durable,
+        out: &mut Vec<CoordinatorAction>,
+    ) -> Result<Self, RunConfigError> {
+        config.check(&durable.record)?;
+        let mut state = CoordinatorState {
+            config,
+            durable,
+            phase: Phase::Forming,
+            joiners: Vec::new(),
+            commands: Vec::new(),
+        };
+        let over = state.durable.record.epoch >= config.last_epoch;
+        if over || state.durable.aborted.is_some() {
+            state.phase = Phase::Over;
+            for member in state.durable.members.clone() {
+                state.tell_end(member, out);
+            }
+        } else if !state.durable.members.is_empty() {
+            state.change_view(out);
+        }
+        state.check();
+        Ok(state)
+    }
+
+    /// Something has happened.
+    pub fn on(&mut self, event: CoordinatorEvent, out: &mut Vec<CoordinatorAction>) {
+        match event {
+            CoordinatorEvent::Message { from, message } => self.hear(from, message, out),
+            CoordinatorEvent::Lost(member) => self.lose(&[member], out),
+            CoordinatorEvent::Command(command) => {
+                if self.phase != Phase::Over {
+                    self.commands.push(command);
+                }
+            }
+            CoordinatorEvent::HardDeadline(wait) => {
+                if self.wait().as_ref() == Some(&wait) {
+                    self.expire(wait, out);
+                }
+            }
+        }
+        self.check();
+    }
+
+    fn hear(&mut self, from: Rank, message: ToCoordinator, out: &mut Vec<CoordinatorAction>) {
+        let from = Member {
+            rank: from,
+            incarnation: message.incarnation,
+        };
+        match message.body {
+            RankSays::Join { applied } => self.join(
+                Joiner {
+                    member: from,
+                    applied,
+                },
+                out,
+            ),
+            RankSays::Hello => self.greet(from, out),
+            // That it came is all it says; the driver sees to that.
+            RankSays::Heartbeat => {}
+            RankSays::Arrive {
+                view,
+                epoch,
+                applied,
+                votes,
+            } => {
+                let now = (self.durable.view, self.durable.record.epoch.next());
+                let place = self.place(from);
+                if let Phase::Running { arrived } = &mut self.phase
+                    && (view, epoch) == now
+                    && let Some(place) = place
+                {
+                    arrived[place] = Some(Arrival { applied, votes });
+                    self.commit_if_all_arrived(out);
+                }
+            }
+            RankSays::ViewAck { view, held } => {
+                let place = self.place(from);
+                if let Phase::Flushing { acks } = &mut self.phase
+                    && view == self.durable.view
+                    && let Some(place) = place
+                {
+                    acks[place] = Some(held);
+                    self.resume_if_all_acked(out);
+                }
+            }
+        }
+    }
+
+    fn join(&mut self, joiner: Joiner, out: &mut Vec<CoordinatorAction>) {
+        let Joiner { member, .. } = joiner;
+        if self.is_member(member) {
+            // It was admitted and never heard of it.
+            return self.greet(member, out);
+        }
+        if let Some(reason) = self.refuse(member) {
+            let body = CoordinatorSays::Evict { reason };
+            return self.say(member, body, out);
+        }
+        if self.phase == Phase::Over {
+            return self.tell_end(member, out);
+        }
+        match self
+            .joiners
+            .binary_search_by_key(&member.rank, |j| j.member.rank)
+        {
+            Ok(at) => self.joiners[at] = joiner,
+            Err(at) => self.joiners.insert(at, joiner),
+        }
+        if self.phase == Phase::Forming {
+            if self.joiners.len() == self.config.world as usize {
+                self.form(out);
+            }
+            return;
+        }
+        let mut members = self.durable.members.iter();
+        if let Some(&former) = members.find(|other| other.rank == member.rank) {
+            self.evict(&[former], EvictReason::OldIncarnation, out);
+        }
+    }
+
+    /// Why `member` may not join, if it may not.
+    fn refuse(&self, member: Member) -> Option<EvictReason> {
+        if member.rank.0 >= self.config.world {
+            return Some(EvictReason::UnknownRank);
+        }
+        let mut lives = self.durable.admitted.iter().copied();
+        let waiting = self.joiners.iter().map(|joiner| joiner.member);
+        let admitted = lives.find(|life| life.rank == member.rank);
+        let later = waiting.into_iter().find(|life| life.rank == member.rank);
+        if admitted.is_some_and(|life| life.incarnation >= member.incarnation)
+            || later.is_some_and(|life| life.incarnation > member.incarnation)
+        {
+            return Some(EvictReason::OldIncarnation);
+        }
+        None
+    }
+
+    /// Somebody is connected again.
+    fn greet(&mut self, member: Member, out: &mut Vec<CoordinatorAction>) {
+        let Some(place) = self.place(member) else {
+            if self.joiners.iter().all(|joiner| joiner.member != member) {
+                let reason = EvictReason::OldIncarnation;
+                self.say(member, CoordinatorSays::Evict { reason }, out);
+            }
+            return;
+        };
+        match &self.phase {
+            Phase::Flushing { acks } if acks[place].is_none() => {
+                let body = CoordinatorSays::NewView {
+                    view: self.durable.view,
+                    members: self.ranks(),
+                };
+                self.say(member, body, out);
+            }
+            // Nobody knows what it has missed.
+            Phase::Flushing { .. } | Phase::Running { .. } => self.change_view(out),
+            Phase::Over => self.tell_end(member, out),
+            Phase::Forming => {}
+        }
+    }
+
+    /// The first view, of all who have joined.
+    fn form(&mut self, out: &mut Vec<CoordinatorAction>) {
+        let joiners = core::mem::take(&mut self.joiners);
+        self.durable.view = self.durable.view.next();
+        self.durable.members = joiners.iter().map(|joiner| joiner.member).collect();
+        self.durable.admitted = self.durable.members.clone();
+        let begins_with = self.durable.record.applied;
+        let holders: Vec<Rank> = (joiners.iter())
+            .filter(|joiner| joiner.applied == begins_with)
+            .map(|joiner| joiner.member.rank)
+            .collect();
+        if holders.is_empty() {
+            return self.abort(AbortReason::StateLost, out);
+        }
+        out.push(CoordinatorAction::Persist);
+        self.begin_epoch(&holders, out);
+    }
+
+    /// Tells everybody the last record, from which the next epoch begins.
+    fn begin_epoch(&mut self, holders: &[Rank], out: &mut Vec<CoordinatorAction>) {
+        self.phase = match self.durable.record.epoch >= self.config.last_epoch {
+            true => Phase::Over,
+            false => Phase::Running {
+                arrived: vec![None; self.durable.members.len()],
+            },
+        };
+        let body = CoordinatorSays::Commit {
+            view: self.durable.view,
+            members: self.ranks(),
+            record: self.durable.record.clone(),
+            holders: holders.to_vec(),
+        };
+        self.say_all(&body, out);
+    }
+
+    fn commit_if_all_arrived(&mut self, out: &mut Vec<CoordinatorAction>) {
+        let Phase::Running { arrived } = &mut self.phase else {
+            return;
+        };
+        if arrived.iter().any(Option::is_none) {
+            return;
+        }
+        let arrivals: Vec<Arrival> = arrived.iter_mut().filter_map(Option::take).collect();
+        let applied = arrivals[0].applied;
+        let alike = arrivals.iter().all(|arrival| arrival.applied == applied);
+        let voters = self.ranks();
+        let ballots = (voters.iter().copied().zip(arrivals))
+            .map(|(voter, arrival)| Ballot {
+                voter,
+                votes: arrival.votes,
+            })
+            .collect();
+        let commands = core::mem::take(&mut self.commands);
+        let next = (self.durable.record).next(self.durable.view, ballots, &commands, applied);
+        let Some(record) = next.ok().filter(|_| alike) else {
+            return self.abort(AbortReason::Diverged, out);
+        };
+        self.durable.record = record;
+        let joiners = core::mem::take(&mut self.joiners);
+        let over = self.durable.record.epoch >= self.config.last_epoch;
+        if over {
+            for joiner in joiners {
+                let reason = EvictReason::TooLate;
+                self.say(joiner.member, CoordinatorSays::Evict { reason }, out);
+            }
+        } else if !joiners.is_empty() {
+            self.durable.view = self.durable.view.next();
+            for Joiner { member, .. } in joiners {
+                self.durable.members.push(member);
+                self.durable
+                    .admitted
+                    .retain(|life| life.rank != member.rank);
+                self.durable.admitted.push(member);
+            }
+            self.durable.members.sort_unstable();
+            self.durable.admitted.sort_unstable();
+        }
+        out.insert(0, CoordinatorAction::Persist);
+        self.begin_epoch(&voters, out);
+    }
+
+    /// Members, or such as would be, that are gone.
+    fn lose(&mut self, gone: &[Member], out: &mut Vec<CoordinatorAction>) {
+        self.joiners.retain(|joiner| !gone.contains(&joiner.member));
+        let members: Vec<Member> = (gone.iter().copied())
+            .filter(|&member| self.is_member(member))
+            .collect();
+        if !members.is_empty() {
+            self.evict(&members, EvictReason::Suspected, out);
+        }
+    }
+
+    fn evict(&mut self, gone: &[Member], reason: EvictReason, out: &mut Vec<CoordinatorAction>) {
+        if self.phase == Phase::Over {
+            // All is decided. Those who have not heard it still may.
+            return;
+        }
+        self.durable.members.retain(|member| !gone.contains(member));
+        if self.durable.members.len() < self.config.min_world as usize {
+            self.abort(AbortReason::QuorumLost, out);
+        } else {
+            self.change_view(out);
+        }
+        for &member in gone {
+            self.say(member, CoordinatorSays::Evict { reason }, out);
+        }
+    }
+
+    /// The members as they are now, in a new view that begins with a flush.
+    fn change_view(&mut self, out: &mut Vec<CoordinatorAction>) {
+        self.durable.view = self.durable.view.next();
+        self.phase = Phase::Flushing {
+            acks: vec![None; self.durable.members.len()],
+        };
+        out.push(CoordinatorAction::Persist);
+        let body = CoordinatorSays::NewView {
+            view: self.durable.view,
+            members: self.ranks(),
+        };
+        self.say_all(&body, out);
+    }
+
+    fn resume_if_all_acked(&mut self, out: &mut Vec<CoordinatorAction>) {
+        let Phase::Flushing { acks } = &self.phase else {
+            return;
+        };
+        if acks.iter().any(Option::is_none) {
+            return;
+        }
+        let held: Vec<(Rank, Held)> = (self.ranks().into_iter())
+            .zip(acks.iter().copied().flatten())
+            .filter_map(|(rank, held)| Some((rank, held?)))
+            .collect();
+        let record = &self.durable.record;
+        let newest = held.iter().map(|(_, held)| held.applied).max();
+        // What a record was made of is never taken back.
+        let Some(applied) = newest.filter(|&applied| applied >= record.applied) else {
+            return self.abort(AbortReason::StateLost, out);
+        };
+        let having = held.iter().filter(|(_, held)| held.applied == applied);
+        // Past the end of the epoch that this record ended is the beginning of the next.
+        let boundary =
+            (having.clone()).any(|(_, held)| held.boundary && held.epoch == record.epoch);
+        let body = CoordinatorSays::Resume {
+            view: self.durable.view,
+            record: record.clone(),
+            applied,
+            boundary,
+            holders: having.map(|&(rank, _)| rank).collect(),
+        };
+        self.phase = Phase::Running {
+            arrived: vec![None; self.durable.members.len()],
+        };
+        self.say_all(&body, out);
+    }
+
+    fn abort(&mut self, reason: AbortReason, out: &mut Vec<CoordinatorAction>) {
+        self.durable.aborted = Some(reason);
+        self.phase = Phase::Over;
+        out.push(CoordinatorAction::Persist);
+        let body = CoordinatorSays::Abort { reason };
+        self.say_all(&body, out);
+        for joiner in core::mem::take(&mut self.joiners) {
+            self.say(joiner.member, body.clone(), out);
+        }
+    }
+
+    /// Tells somebody how the run has ended.
+    fn tell_end(&self, member: Member, out: &mut Vec<CoordinatorAction>) {
+        let body = match self.durable.aborted {
+            Some(reason) => CoordinatorSays::Abort { reason },
+            None if self.is_member(member) => CoordinatorSays::Commit {
+                view: self.durable.view,
+                members: self.ranks(),
+                record: self.durable.record.clone(),
+                holders: self.ranks(),
+            },
+            None => CoordinatorSays::Evict {
+                reason: EvictReason::TooLate,
+            },
+        };
+        self.say(member, body, out);
+    }
+
+    fn expire(&mut self, wait: CoordinatorWait, out: &mut Vec<CoordinatorAction>) {
+        match wait {
+            CoordinatorWait::Formation { .. } => self.abort(AbortReason::QuorumLost, out),
+            CoordinatorWait::Arrivals { missing, .. } | CoordinatorWait::Acks { missing, .. } => {
+                self.lose(&missing, out);
+            }
+        }
+    }
+
+    /// What it waits for, and of whom; `None` if only for time to pass. For a
+    /// [`Watch`](super::Watch). Who merely trains is not waited for until somebody else has
+    /// arrived.
+    #[must_use]
+    pub fn wait(&self) -> Option<CoordinatorWait> {
+        let missing = |there: Vec<bool>| -> Vec<Member> {
+            let members = self.durable.members.iter().zip(there);
+            let absent = members.filter(|(_, there)| !there);
+            absent.map(|(member, _)| *member).collect()
+        };
+        let view = self.durable.view;
+        match &self.phase {
+            Phase::Forming if self.joiners.is_empty() => None,
+            Phase::Forming => Some(CoordinatorWait::Formation {
+                joined: self.joiners.iter().map(|joiner| joiner.member).collect(),
+            }),
+            Phase::Running { arrived } if arrived.iter().all(Option::is_none) => None,
+            Phase::Running { arrived } => Some(CoordinatorWait::Arrivals {
+                view,
+                missing: missing(arrived.iter().map(Option::is_some).collect()),
+            }),
+            Phase::Flushing { acks } => Some(CoordinatorWait::Acks {
+                view,
+                missing: missing(acks.iter().map(Option::is_some).collect()),
+            }),
+            Phase::Over => None,
+        }
+    }
+
+    /// What must be written down.
+    #[must_use]
+    pub const fn durable(&self) -> &Durable {
+        &self.durable
+    }
+
+    /// Whether the last record is made or the run is given up.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.phase == Phase::Over
+    }
+
+    /// Whether every property of [`invariants`](super::invariants) holds.
+    ///
+    /// # Errors
+    /// The first that does not, with what was found.
+    pub fn validate(&self) -> Result<(), InvariantViolation> {
+        super::invariants::check_coordinator(self)
+    }
+
+    #[inline]
+    fn check(&self) {
+        debug_assert_eq!(self.validate(), Ok(()));
+    }
+
+    fn place(&self, member: Member) -> Option<usize> {
+        self.durable.members.binary_search(&member).ok()
+    }
+
+    fn is_member(&self, member: Member) -> bool {
+        self.place(member).is_some()
+    }
+
+    fn ranks(&self) -> Vec<Rank> {
+        self.durable
+            .members
+            .iter()
+            .map(|member| member.rank)
+            .collect()
+    }
+
+    fn say(&self, to: Member, body: CoordinatorSays, out: &mut Vec<CoordinatorAction>) {
+        out.push(CoordinatorAction::Send {
+            to: to.rank,
+            message: ToRank {
+                incarnation: to.incarnation,
+                body,
+            },
+        });
+    }
+
+    fn say_all(&self, body: &CoordinatorSays, out: &mut Vec<CoordinatorAction>) {
+        for &member in &self.durable.members {
+            self.say(member, body.clone(), out);
+        }
+    }
+}
