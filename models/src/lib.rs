@@ -4,4 +4,5 @@
 //! [`checker`] drives stateright so that a search cut short is never taken for a complete one.
 
 pub mod checker;
+pub mod epoch;
 pub mod pool;

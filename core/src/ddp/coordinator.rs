@@ -56,13 +56,28 @@ pub struct Durable {
     pub view: View,
     /// Its members, by rank; empty before the run is formed.
     pub members: Vec<Member>,
-    /// The last life of each rank that was ever a member, by rank. None of these and none
-    /// before is admitted again.
-    pub admitted: Vec<Member>,
+    /// The last life of each rank that was a member or that was lost, by rank. None of these
+    /// and none before is admitted again.
+    pub lives: Vec<Member>,
     /// The last record.
     pub record: CommitRecord,
     /// Why the run was given up, if it was.
     pub aborted: Option<AbortReason>,
+}
+
+impl Durable {
+    /// Notes a life that can never be admitted again; false if that was known.
+    fn note_life(&mut self, life: Member) -> bool {
+        match self
+            .lives
+            .binary_search_by_key(&life.rank, |past| past.rank)
+        {
+            Ok(at) if self.lives[at].incarnation >= life.incarnation => return false,
+            Ok(at) => self.lives[at] = life,
+            Err(at) => self.lives.insert(at, life),
+        }
+        true
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -129,7 +144,7 @@ impl CoordinatorState {
             durable: Durable {
                 view: View(0),
                 members: Vec::new(),
-                admitted: Vec::new(),
+                lives: Vec::new(),
                 record: genesis,
                 aborted: None,
             },
@@ -271,16 +286,16 @@ impl CoordinatorState {
         if member.rank.0 >= self.config.world {
             return Some(EvictReason::UnknownRank);
         }
-        let mut lives = self.durable.admitted.iter().copied();
-        let waiting = self.joiners.iter().map(|joiner| joiner.member);
-        let admitted = lives.find(|life| life.rank == member.rank);
-        let later = waiting.into_iter().find(|life| life.rank == member.rank);
-        if admitted.is_some_and(|life| life.incarnation >= member.incarnation)
-            || later.is_some_and(|life| life.incarnation > member.incarnation)
-        {
-            return Some(EvictReason::OldIncarnation);
-        }
-        None
+        let past = self.durable.lives.iter();
+        let later = self.joiners.iter().map(|joiner| &joiner.member);
+        let same_rank = |life: &&Member| life.rank == member.rank;
+        let known = (past
+            .filter(same_rank)
+            .any(|life| life.incarnation >= member.incarnation))
+            || (later
+                .filter(same_rank)
+                .any(|life| life.incarnation > member.incarnation));
+        known.then_some(EvictReason::OldIncarnation)
     }
 
     /// Somebody is connected again.
@@ -312,7 +327,9 @@ impl CoordinatorState {
         let joiners = core::mem::take(&mut self.joiners);
         self.durable.view = self.durable.view.next();
         self.durable.members = joiners.iter().map(|joiner| joiner.member).collect();
-        self.durable.admitted = self.durable.members.clone();
+        for joiner in &joiners {
+            self.durable.note_life(joiner.member);
+        }
         let begins_with = self.durable.record.applied;
         let holders: Vec<Rank> = (joiners.iter())
             .filter(|joiner| joiner.applied == begins_with)
@@ -376,34 +393,39 @@ impl CoordinatorState {
             self.durable.view = self.durable.view.next();
             for Joiner { member, .. } in joiners {
                 self.durable.members.push(member);
-                self.durable
-                    .admitted
-                    .retain(|life| life.rank != member.rank);
-                self.durable.admitted.push(member);
+                self.durable.note_life(member);
             }
             self.durable.members.sort_unstable();
-            self.durable.admitted.sort_unstable();
         }
         out.insert(0, CoordinatorAction::Persist);
         self.begin_epoch(&voters, out);
     }
 
-    /// Members, or such as would be, that are gone.
+    /// Lives that are over, as far as anybody can tell: of members, of such as would be, or of
+    /// ranks whose wish to join is still on its way.
     fn lose(&mut self, gone: &[Member], out: &mut Vec<CoordinatorAction>) {
-        self.joiners.retain(|joiner| !gone.contains(&joiner.member));
-        let members: Vec<Member> = (gone.iter().copied())
-            .filter(|&member| self.is_member(member))
-            .collect();
-        if !members.is_empty() {
-            self.evict(&members, EvictReason::Suspected, out);
-        }
-    }
-
-    fn evict(&mut self, gone: &[Member], reason: EvictReason, out: &mut Vec<CoordinatorAction>) {
         if self.phase == Phase::Over {
             // All is decided. Those who have not heard it still may.
             return;
         }
+        let world = self.config.world;
+        let known = gone.iter().copied().filter(|life| life.rank.0 < world);
+        let news = known.fold(false, |news, life| self.durable.note_life(life) || news);
+        let ended = |past: &[Member], life: Member| {
+            let mut past = past.iter();
+            past.any(|past| past.rank == life.rank && past.incarnation >= life.incarnation)
+        };
+        self.joiners.retain(|joiner| !ended(gone, joiner.member));
+        let members = self.durable.members.iter().copied();
+        let members: Vec<Member> = members.filter(|&member| ended(gone, member)).collect();
+        if !members.is_empty() {
+            self.evict(&members, EvictReason::Suspected, out);
+        } else if news {
+            out.push(CoordinatorAction::Persist);
+        }
+    }
+
+    fn evict(&mut self, gone: &[Member], reason: EvictReason, out: &mut Vec<CoordinatorAction>) {
         self.durable.members.retain(|member| !gone.contains(member));
         if self.durable.members.len() < self.config.min_world as usize {
             self.abort(AbortReason::QuorumLost, out);

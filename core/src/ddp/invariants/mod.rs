@@ -6,7 +6,7 @@
 //! | D1 | `alpha_in_range` | a slot | alpha is between start and target, and those between 0 and 1 |
 //! | D2 | `stage_fits_alpha` | a slot | alpha moves only in blending, is 1 in holding, 0 before and after |
 //! | D3 | `quorum` | the coordinator | a run has enough members, and counts exactly them |
-//! | D4 | `one_life` | the coordinator | a rank is a member in its last admitted life |
+//! | D4 | `one_life` | the coordinator | a rank is a member in the last life that is known of it |
 //! | D5 | `over_is_decided` | the coordinator | a run is over when its last record is made, or it is given up |
 //! | D6 | `version_after_record` | a rank | parameters are not older than the record |
 //!

@@ -79,7 +79,7 @@ fn quorum_sees_too_few_and_others_than_the_members() {
 fn one_life_sees_a_rank_twice_and_an_old_life() {
     breaks("one_life", |s| s.durable.members[1] = member(0, 1));
     breaks("one_life", |s| s.durable.members[1] = member(1, 2));
-    breaks("one_life", |s| s.durable.admitted.swap(0, 1));
+    breaks("one_life", |s| s.durable.lives.swap(0, 1));
     breaks("one_life", |s| {
         s.joiners[0] = Joiner {
             member: member(2, 1),

@@ -1,0 +1,213 @@
+//! The protocol, broken on purpose, one way at a time. **The machines are not touched: a mutant
+//! is a driver that forges a message or what is written down**, so that what ships has no switch.
+
+use selvedge_core::ddp::{
+    CoordinatorAction, CoordinatorEvent, CoordinatorSays, CoordinatorState, CoordinatorWait,
+    Durable, Incarnation, Member, Rank, RankSays, ToCoordinator, ToRank, View,
+};
+
+use super::EpochModel;
+use super::world::{Coordinator, Node, World};
+
+/// What is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mutant {
+    /// Nothing.
+    None,
+    /// After a change of view each rank goes on from what it has itself.
+    NoFlush,
+    /// Who joins is let in at once, in the middle of an epoch, in the view there is.
+    MidEpochJoin,
+    /// The coordinator keeps the number of its view in memory only.
+    VolatileView,
+    /// An epoch is decided when most members have arrived.
+    MajorityCommit,
+    /// A message is for a rank, whichever life of it (the first trap).
+    AnyLifeTakesIt,
+    /// Whoever is connected again is a member again, in the life it has (the second trap).
+    HelloRejoins,
+    /// A rank that has failed keeps its connection (the third trap).
+    FailedStaysMember,
+    /// Nobody looks at the view of an arrival.
+    ArriveInAnyView,
+    /// Nobody looks at the life of an arrival.
+    ArriveOfAnyLife,
+}
+
+impl Mutant {
+    /// What is done with a message to the coordinator.
+    pub(super) fn to_coordinator(
+        self,
+        model: &EpochModel,
+        world: &mut World,
+        from: Rank,
+        mut message: ToCoordinator,
+    ) {
+        let durable = world.durable();
+        let now = durable.view;
+        let life = durable
+            .members
+            .iter()
+            .find(|member| member.rank == from)
+            .copied();
+        match (self, &mut message.body) {
+            (Mutant::ArriveInAnyView, RankSays::Arrive { view, .. }) => *view = now,
+            (Mutant::ArriveOfAnyLife, RankSays::Arrive { .. }) => {
+                if let Some(member) = life {
+                    message.incarnation = member.incarnation;
+                }
+            }
+            (Mutant::HelloRejoins, RankSays::Hello) if life.is_none() => {
+                return world.readmit(model, from, message.incarnation);
+            }
+            (Mutant::MidEpochJoin, RankSays::Join { applied }) if life.is_none() => {
+                let applied = *applied;
+                return world.admit_at_once(model, from, message.incarnation, applied);
+            }
+            _ => {}
+        }
+        let arrives = matches!(message.body, RankSays::Arrive { .. }).then(|| message.clone());
+        world.tell_coordinator(model, CoordinatorEvent::Message { from, message });
+        if let (Mutant::MajorityCommit, Some(arrival)) = (self, arrives) {
+            world.arrive_for_the_rest(model, &arrival);
+        }
+    }
+
+    /// What is done with a message to a rank.
+    pub(super) fn to_rank(self, node: &Node, message: &mut ToRank) {
+        match (self, &mut message.body) {
+            (Mutant::AnyLifeTakesIt, _) => message.incarnation = node.state.incarnation(),
+            (
+                Mutant::NoFlush,
+                CoordinatorSays::Resume {
+                    applied, boundary, ..
+                },
+            ) => {
+                if let Some(said) = node.said {
+                    (*applied, *boundary) = (said.applied, said.boundary);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What is remembered of what a rank said.
+    pub(super) fn said(self, node: &mut Node, message: &ToCoordinator) {
+        if let (Mutant::NoFlush, RankSays::ViewAck { held, .. }) = (self, &message.body) {
+            node.said = *held;
+        }
+    }
+
+    /// What a crash of the coordinator loses.
+    pub(super) fn forget(self, durable: &mut Durable) {
+        if self == Mutant::VolatileView {
+            durable.view = View(0);
+        }
+    }
+}
+
+impl World {
+    /// Where most members have arrived: the others too, as far as the coordinator knows.
+    fn arrive_for_the_rest(&mut self, model: &EpochModel, arrival: &ToCoordinator) {
+        let Coordinator::Up(state) = &self.coordinator else {
+            return;
+        };
+        let members = state.durable().members.len();
+        let Some(CoordinatorWait::Arrivals { missing, .. }) = state.wait() else {
+            return;
+        };
+        if 2 * (members - missing.len()) <= members {
+            return;
+        }
+        for Member { rank, incarnation } in missing {
+            let message = ToCoordinator {
+                incarnation,
+                body: arrival.body.clone(),
+            };
+            let from = rank;
+            self.tell_coordinator(model, CoordinatorEvent::Message { from, message });
+        }
+    }
+
+    fn with_member(&self, rank: Rank, incarnation: Incarnation) -> Durable {
+        let mut durable = self.durable().clone();
+        let member = Member { rank, incarnation };
+        for lives in [&mut durable.members, &mut durable.lives] {
+            lives.retain(|life| life.rank != rank);
+            lives.push(member);
+            lives.sort_unstable();
+        }
+        durable
+    }
+
+    /// Makes a rank a member again in the life it has, by a change of view.
+    fn readmit(&mut self, model: &EpochModel, rank: Rank, incarnation: Incarnation) {
+        let durable = self.with_member(rank, incarnation);
+        let mut out = Vec::new();
+        if let Ok(state) = CoordinatorState::restore(model.run_config(), durable, &mut out) {
+            self.coordinator = Coordinator::Up(state.into());
+            self.do_coordinator(model, out);
+        }
+    }
+
+    /// Makes a rank a member in the view there is, and tells nobody but itself.
+    fn admit_at_once(
+        &mut self,
+        model: &EpochModel,
+        rank: Rank,
+        incarnation: Incarnation,
+        applied: u64,
+    ) {
+        let mut durable = self.with_member(rank, incarnation);
+        let record = durable.record.clone();
+        if record.epoch >= model.run_config().last_epoch || durable.view == View(0) {
+            let body = RankSays::Join { applied };
+            let message = ToCoordinator { incarnation, body };
+            let from = rank;
+            return self.tell_coordinator(model, CoordinatorEvent::Message { from, message });
+        }
+        let view = durable.view;
+        durable.view = View(view.0 - 1);
+        let mut out = Vec::new();
+        let Ok(mut state) = CoordinatorState::restore(model.run_config(), durable, &mut out) else {
+            return;
+        };
+        // It resumes at once, as if all had answered.
+        let members = state.durable().members.clone();
+        for member in &members {
+            let held = selvedge_core::ddp::Held {
+                epoch: record.epoch,
+                applied: record.applied,
+                boundary: false,
+            };
+            let message = ToCoordinator {
+                incarnation: member.incarnation,
+                body: RankSays::ViewAck {
+                    view,
+                    held: Some(held),
+                },
+            };
+            let from = member.rank;
+            state.on(CoordinatorEvent::Message { from, message }, &mut Vec::new());
+        }
+        let commit = ToRank {
+            incarnation,
+            body: CoordinatorSays::Commit {
+                view,
+                members: members.iter().map(|member| member.rank).collect(),
+                record,
+                holders: members
+                    .iter()
+                    .map(|member| member.rank)
+                    .filter(|&r| r != rank)
+                    .collect(),
+            },
+        };
+        self.coordinator = Coordinator::Up(state.into());
+        let send = CoordinatorAction::Send {
+            to: rank,
+            message: commit,
+        };
+        self.do_coordinator(model, vec![send]);
+    }
+}
