@@ -20,19 +20,36 @@ pub struct Search<A> {
     pub path: Vec<A>,
 }
 
-/// Searches breadth first, so that a counterexample is a shortest one, up to `most_states`
-/// unique states. `boundary` says in words what the model leaves out.
+/// Searches breadth first, up to `most_states` unique states, and **leaves a counterexample only
+/// when there is no shorter one**. `boundary` says in words what the model leaves out.
+///
+/// That takes more than one search: stateright looks at 1,500 states before it looks whether
+/// anything was found, and keeps what it found last.
 pub fn search<M>(model: M, boundary: &str, most_states: usize) -> Search<M::Action>
 where
     M: Model<
             State: Clone + Debug + Hash + PartialEq + Send + Sync,
             Action: Clone + Debug + PartialEq + Send + Sync,
-        > + Send
+        > + Clone
+        + Send
         + Sync
         + 'static,
 {
-    let checker = bounded(model, most_states).spawn_bfs().join();
-    come_to(&checker, boundary, most_states)
+    let checker = bounded(model.clone(), most_states).spawn_bfs().join();
+    let mut found = come_to(&checker, boundary, most_states);
+    while !found.path.is_empty() {
+        // Of states at this depth or deeper it looks at none; the first is at depth 1.
+        let depth = found.path.len() + 1;
+        let checker = bounded(model.clone(), most_states)
+            .target_max_depth(depth)
+            .spawn_bfs();
+        let shorter = come_to(&checker.join(), boundary, most_states);
+        if shorter.verdict.failure().is_none() {
+            break;
+        }
+        found = shorter;
+    }
+    found
 }
 
 /// As [`search`], but depth first: an eighth of the memory and twice as fast, and its

@@ -5,4 +5,7 @@
 
 pub mod checker;
 pub mod epoch;
+pub mod gate_sync;
 pub mod pool;
+pub mod slot;
+pub mod ticket;

@@ -357,6 +357,12 @@ impl SeedSlot {
         self.seed.map_or(0, |seed| seed.epochs_in_stage)
     }
 
+    /// Epochs since the seed was put in; 0 without one.
+    #[must_use]
+    pub fn epochs(&self) -> u32 {
+        self.seed.map_or(0, |seed| seed.epochs)
+    }
+
     /// The seed.
     #[must_use]
     pub fn seed(&self) -> Option<SeedId> {

@@ -1,7 +1,6 @@
 //! The driver of the machines: which steps can be made, and what a machine's actions do. It is
 //! what a real driver is, with a network that is part of the state.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use selvedge_core::ddp::{
@@ -30,7 +29,7 @@ impl EpochModel {
 
 impl World {
     /// What goes on by itself.
-    pub(super) fn progress(&self, _: &EpochModel, actions: &mut Vec<Action>) {
+    pub(super) fn progress(&self, actions: &mut Vec<Action>) {
         let up = matches!(self.coordinator, Coordinator::Up(_));
         for rank in self.ranks() {
             let node = self.node(rank);
@@ -63,7 +62,7 @@ impl World {
     }
 
     /// What may go wrong.
-    pub(super) fn faults(&self, model: &EpochModel, actions: &mut Vec<Action>) {
+    pub(super) fn faults(&self, actions: &mut Vec<Action>) {
         let up = matches!(self.coordinator, Coordinator::Up(_));
         for rank in self.ranks() {
             let node = self.node(rank);
@@ -79,16 +78,16 @@ impl World {
             }
         }
         if self.left.coordinator_crashes > 0 && up {
-            let sent = self.nodes.iter().any(|node| !node.to_rank.is_empty());
-            actions.push(Action::CoordinatorCrash { keep_sent: false });
-            if sent {
-                actions.push(Action::CoordinatorCrash { keep_sent: true });
-            }
+            let under_way = self
+                .ranks()
+                .filter(|&rank| !self.node(rank).to_rank.is_empty());
+            let under_way = under_way.fold(0, |bits, rank| bits | bit(rank));
+            let subsets = (0..=under_way).filter(|kept| kept & !under_way == 0);
+            actions.extend(subsets.map(|kept| Action::CoordinatorCrash { kept }));
         }
         if self.left.coordinator_restarts > 0 && !up {
             actions.push(Action::CoordinatorRestart);
         }
-        let _ = model;
     }
 
     pub(super) fn act(&mut self, model: &EpochModel, action: Action) {
@@ -101,15 +100,19 @@ impl World {
             Action::ToRank(rank) => {
                 let node = self.node_mut(rank);
                 if let Some(mut message) = node.to_rank.pop_front() {
+                    let another = message.incarnation != node.state.incarnation();
+                    let before = another.then(|| node.state.clone());
                     model.mutant.to_rank(node, &mut message);
                     self.tell_rank(model, rank, RankEvent::Message(message));
+                    let taken = before.is_some_and(|before| before != self.node(rank).state);
+                    self.break_if(taken, Broken::Identity);
                 }
             }
             Action::StepDone(rank) => self.step_done(model, rank),
             Action::Healed(rank) => self.healed(model, rank),
             Action::Detect => {
                 if let Some(member) = self.unnoticed.pop_front() {
-                    self.tell_coordinator(model, CoordinatorEvent::Lost(member));
+                    self.tell_coordinator(CoordinatorEvent::Lost(member));
                 }
             }
             Action::Deadline(rank) => {
@@ -128,18 +131,18 @@ impl World {
             Action::Suspect(rank) => {
                 self.left.suspicions -= 1;
                 let member = self.node(rank).member();
-                self.tell_coordinator(model, CoordinatorEvent::Lost(member));
+                self.tell_coordinator(CoordinatorEvent::Lost(member));
             }
-            Action::CoordinatorCrash { keep_sent } => {
+            Action::CoordinatorCrash { kept } => {
                 self.left.coordinator_crashes -= 1;
-                self.crash_coordinator(model, keep_sent);
+                self.crash_coordinator(model, kept);
             }
             Action::CoordinatorRestart => {
                 self.left.coordinator_restarts -= 1;
                 self.restart_coordinator(model);
             }
         }
-        self.forget_what_nobody_needs();
+        self.forget_what_nobody_needs(model);
     }
 
     pub(super) fn tell_rank(&mut self, model: &EpochModel, rank: Rank, event: RankEvent) {
@@ -193,7 +196,7 @@ impl World {
                         holders,
                     });
                 }
-                RankAction::ApplyEpoch(record) => self.applied(rank, &record),
+                RankAction::ApplyEpoch(record) => self.applied(&record),
                 RankAction::Finish => self.node_mut(rank).end(),
                 RankAction::Fail(failure) => self.failed(model, rank, failure),
             }
@@ -223,12 +226,10 @@ impl World {
     }
 
     /// A rank has applied a record: is it the one that was decided?
-    fn applied(&mut self, rank: Rank, record: &CommitRecord) {
+    fn applied(&mut self, record: &CommitRecord) {
         let decided = self.log.get(record.epoch.0 as usize);
         let agrees = decided == Some(&record.digest());
         self.break_if(!agrees, Broken::Agreement);
-        // Nothing else of the rank depends on it here.
-        let _ = rank;
     }
 
     fn failed(&mut self, model: &EpochModel, rank: Rank, failure: Failure) {
@@ -239,12 +240,8 @@ impl World {
         self.break_if(alarm, Broken::FalseAlarm);
         let member = self.node(rank).member();
         self.bury(model, rank);
-        // Whom the coordinator has told knows of it by itself.
-        let own = matches!(
-            failure,
-            Failure::CoordinatorLost(_) | Failure::Stalled(_) | Failure::TagMismatch
-        );
-        if own && model.mutant != Mutant::FailedStaysMember {
+        // Its connections close with it. Under the mutant they do not.
+        if model.mutant != Mutant::FailedStaysMember {
             self.unnoticed.push_back(member);
         }
     }
@@ -372,16 +369,16 @@ impl World {
         self.do_rank(model, rank, out);
     }
 
-    pub(super) fn tell_coordinator(&mut self, model: &EpochModel, event: CoordinatorEvent) {
+    pub(super) fn tell_coordinator(&mut self, event: CoordinatorEvent) {
         let Coordinator::Up(state) = &mut self.coordinator else {
             return;
         };
         let mut out = Vec::new();
         Arc::make_mut(state).on(event, &mut out);
-        self.do_coordinator(model, out);
+        self.do_coordinator(out);
     }
 
-    pub(super) fn do_coordinator(&mut self, _: &EpochModel, out: Vec<CoordinatorAction>) {
+    pub(super) fn do_coordinator(&mut self, out: Vec<CoordinatorAction>) {
         for action in out {
             match action {
                 CoordinatorAction::Persist => {
@@ -400,14 +397,14 @@ impl World {
         }
     }
 
-    fn crash_coordinator(&mut self, model: &EpochModel, keep_sent: bool) {
+    fn crash_coordinator(&mut self, model: &EpochModel, kept: u8) {
         let mut durable = self.durable().clone();
         model.mutant.forget(&mut durable);
         self.coordinator = Coordinator::Down(Arc::new(durable));
         for rank in self.ranks() {
             let node = self.node_mut(rank);
             node.to_coordinator.clear();
-            if !keep_sent {
+            if kept & bit(rank) == 0 {
                 node.to_rank.clear();
             }
         }
@@ -419,9 +416,14 @@ impl World {
             CoordinatorState::restore(model.run_config(), self.durable().clone(), &mut out)
                 .expect("INVARIANT: it was written down by a coordinator of this run");
         self.coordinator = Coordinator::Up(Arc::new(restored));
-        self.do_coordinator(model, out);
+        self.do_coordinator(out);
+        self.reconnect(model, |_| true);
+    }
+
+    /// Every live rank for which it `does` has a connection again, and says so.
+    pub(super) fn reconnect(&mut self, model: &EpochModel, does: impl Fn(&RankState) -> bool) {
         for rank in self.ranks() {
-            if self.node(rank).is_running() {
+            if self.node(rank).is_running() && does(&self.node(rank).state) {
                 self.tell_rank(model, rank, RankEvent::Reconnected);
             }
         }
@@ -429,7 +431,7 @@ impl World {
 
     /// Drops what can no longer make a difference, so that states that are the same look the
     /// same.
-    fn forget_what_nobody_needs(&mut self) {
+    fn forget_what_nobody_needs(&mut self, model: &EpochModel) {
         for rank in self.ranks() {
             let node = self.node(rank);
             let Some(given) = &node.given else {
@@ -447,18 +449,21 @@ impl World {
                 self.node_mut(rank).given = None;
             }
         }
-        let current = |member: &Member| {
+        // Of whom the coordinator knows it, or a later life, it need not be told again.
+        let news = |life: &Member| {
             let durable = self.durable();
-            durable.members.contains(member) || self.node(member.rank).member() == *member
+            let mut past = durable.lives.iter();
+            let known = past.any(|p| p.rank == life.rank && p.incarnation >= life.incarnation);
+            !known || durable.members.contains(life)
         };
-        if !self.unnoticed.iter().all(current) {
-            let kept: VecDeque<Member> = self
+        // A coordinator that is a mutant's forgets what it knew.
+        if model.mutant == Mutant::None && !self.unnoticed.iter().all(news) {
+            self.unnoticed = self
                 .unnoticed
                 .iter()
-                .filter(|member| current(member))
+                .filter(|life| news(life))
                 .copied()
                 .collect();
-            self.unnoticed = kept;
         }
         // Nobody reads what was sent to a life that is over and will not come again.
         if self.left.restarts == 0 {
@@ -480,6 +485,11 @@ impl super::world::Node {
             given.served = true;
         }
     }
+}
+
+/// A rank among at most eight.
+fn bit(rank: Rank) -> u8 {
+    1_u8.checked_shl(rank.0).unwrap_or(0)
 }
 
 /// A digest of a step after others.

@@ -3,7 +3,7 @@
 
 use selvedge_core::ddp::{
     CoordinatorAction, CoordinatorEvent, CoordinatorSays, CoordinatorState, CoordinatorWait,
-    Durable, Incarnation, Member, Rank, RankSays, ToCoordinator, ToRank, View,
+    Durable, Incarnation, Member, Rank, RankSays, RankWait, ToCoordinator, ToRank, View,
 };
 
 use super::EpochModel;
@@ -16,7 +16,7 @@ pub enum Mutant {
     None,
     /// After a change of view each rank goes on from what it has itself.
     NoFlush,
-    /// Who joins is let in at once, in the middle of an epoch, in the view there is.
+    /// Who joins while others train is let in at once, in the view there is.
     MidEpochJoin,
     /// The coordinator keeps the number of its view in memory only.
     VolatileView,
@@ -57,7 +57,11 @@ impl Mutant {
                     message.incarnation = member.incarnation;
                 }
             }
-            (Mutant::HelloRejoins, RankSays::Hello) if life.is_none() => {
+            (Mutant::HelloRejoins, RankSays::Hello)
+                if life.is_none()
+                    && world.node(from).is_running()
+                    && world.durable().record.epoch < model.run_config().last_epoch =>
+            {
                 return world.readmit(model, from, message.incarnation);
             }
             (Mutant::MidEpochJoin, RankSays::Join { applied }) if life.is_none() => {
@@ -67,9 +71,9 @@ impl Mutant {
             _ => {}
         }
         let arrives = matches!(message.body, RankSays::Arrive { .. }).then(|| message.clone());
-        world.tell_coordinator(model, CoordinatorEvent::Message { from, message });
+        world.tell_coordinator(CoordinatorEvent::Message { from, message });
         if let (Mutant::MajorityCommit, Some(arrival)) = (self, arrives) {
-            world.arrive_for_the_rest(model, &arrival);
+            world.arrive_for_the_rest(&arrival);
         }
     }
 
@@ -108,7 +112,7 @@ impl Mutant {
 
 impl World {
     /// Where most members have arrived: the others too, as far as the coordinator knows.
-    fn arrive_for_the_rest(&mut self, model: &EpochModel, arrival: &ToCoordinator) {
+    fn arrive_for_the_rest(&mut self, arrival: &ToCoordinator) {
         let Coordinator::Up(state) = &self.coordinator else {
             return;
         };
@@ -125,7 +129,7 @@ impl World {
                 body: arrival.body.clone(),
             };
             let from = rank;
-            self.tell_coordinator(model, CoordinatorEvent::Message { from, message });
+            self.tell_coordinator(CoordinatorEvent::Message { from, message });
         }
     }
 
@@ -146,7 +150,9 @@ impl World {
         let mut out = Vec::new();
         if let Ok(state) = CoordinatorState::restore(model.run_config(), durable, &mut out) {
             self.coordinator = Coordinator::Up(state.into());
-            self.do_coordinator(model, out);
+            self.do_coordinator(out);
+            // A restart forgets who waits to join.
+            self.reconnect(model, |state| state.wait() == Some(RankWait::Admission));
         }
     }
 
@@ -160,11 +166,13 @@ impl World {
     ) {
         let mut durable = self.with_member(rank, incarnation);
         let record = durable.record.clone();
-        if record.epoch >= model.run_config().last_epoch || durable.view == View(0) {
+        let training = matches!(&self.coordinator,
+            Coordinator::Up(state) if state.wait().is_none() && !state.is_over());
+        if !training || durable.view == View(0) {
             let body = RankSays::Join { applied };
             let message = ToCoordinator { incarnation, body };
             let from = rank;
-            return self.tell_coordinator(model, CoordinatorEvent::Message { from, message });
+            return self.tell_coordinator(CoordinatorEvent::Message { from, message });
         }
         let view = durable.view;
         durable.view = View(view.0 - 1);
@@ -208,6 +216,6 @@ impl World {
             to: rank,
             message: commit,
         };
-        self.do_coordinator(model, vec![send]);
+        self.do_coordinator(vec![send]);
     }
 }

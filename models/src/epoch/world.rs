@@ -23,6 +23,8 @@ pub enum Broken {
     Monotone,
     /// Two ranks in one epoch have different schedules, so they ask different questions.
     GateSymmetry,
+    /// A rank took what was meant for another life of it.
+    Identity,
     /// A machine reported damage where there is none.
     FalseAlarm,
 }
@@ -202,9 +204,9 @@ impl World {
         self.nodes.iter().all(|node| !node.is_running())
     }
 
-    pub(super) fn makes_progress(&self, model: &EpochModel) -> bool {
+    pub(super) fn makes_progress(&self) -> bool {
         let mut actions = Vec::new();
-        self.progress(model, &mut actions);
+        self.progress(&mut actions);
         actions.iter().any(|action| match action {
             Action::StepDone(rank) => self.gets_result(*rank),
             _ => true,
