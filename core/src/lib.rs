@@ -1,5 +1,5 @@
-//! The code that ships: a KV-cache block pool and the batch engine on top of it, written once
-//! against [`Platform`] so that real threads, loom, shuttle and every further checker run the
+//! The code that ships: a KV-cache block pool, the batch engine on top of it, and the epoch step
+//! of data-parallel training ([`ddp`]). It is written once against [`Platform`], so that real threads, loom, shuttle and every further checker run the
 //! very same lines.
 //!
 //! ```

@@ -67,6 +67,19 @@ where
     come_to(&checker, boundary, most_states)
 }
 
+/// The chance that two of so many states had the same 64-bit fingerprint, so that one of them was
+/// never looked at.
+///
+/// ```
+/// let chance = selvedge_models::checker::collision_chance(100_000_000);
+/// assert!((0.0002..0.0004).contains(&chance));
+/// ```
+#[must_use]
+pub fn collision_chance(states: u64) -> f64 {
+    let states = states as f64;
+    (states * (states - 1.0) / 2.0 / 2.0_f64.powi(64)).clamp(0.0, 1.0)
+}
+
 fn bounded<M>(model: M, most_states: usize) -> CheckerBuilder<M>
 where
     M: Model<State: Hash + Send + Sync> + Send + Sync + 'static,

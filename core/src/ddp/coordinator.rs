@@ -384,21 +384,20 @@ impl CoordinatorState {
         self.durable.record = record;
         let joiners = core::mem::take(&mut self.joiners);
         let over = self.durable.record.epoch >= self.config.last_epoch;
-        if over {
-            for joiner in joiners {
-                let reason = EvictReason::TooLate;
-                self.say(joiner.member, CoordinatorSays::Evict { reason }, out);
-            }
-        } else if !joiners.is_empty() {
+        if !over && !joiners.is_empty() {
             self.durable.view = self.durable.view.next();
-            for Joiner { member, .. } in joiners {
+            for &Joiner { member, .. } in &joiners {
                 self.durable.members.push(member);
                 self.durable.note_life(member);
             }
             self.durable.members.sort_unstable();
         }
-        out.insert(0, CoordinatorAction::Persist);
+        out.push(CoordinatorAction::Persist);
         self.begin_epoch(&voters, out);
+        for joiner in joiners.iter().filter(|_| over) {
+            let reason = EvictReason::TooLate;
+            self.say(joiner.member, CoordinatorSays::Evict { reason }, out);
+        }
     }
 
     /// Lives that are over, as far as anybody can tell: of members, of such as would be, or of
@@ -410,7 +409,8 @@ impl CoordinatorState {
         }
         let world = self.config.world;
         let known = gone.iter().copied().filter(|life| life.rank.0 < world);
-        let news = known.fold(false, |news, life| self.durable.note_life(life) || news);
+        // All of them are noted, whether or not the first was news.
+        let news = known.filter(|&life| self.durable.note_life(life)).count() > 0;
         let ended = |past: &[Member], life: Member| {
             let mut past = past.iter();
             past.any(|past| past.rank == life.rank && past.incarnation >= life.incarnation)

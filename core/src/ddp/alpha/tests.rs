@@ -220,12 +220,11 @@ fn a_ramp_to_where_it_is_ends_at_once_and_one_under_way_stands() {
 }
 
 fn curves() -> impl Strategy<Value = AlphaCurve> {
-    let steepness = (100u32..100_000_000).prop_map(Steepness);
-    prop_oneof![
-        Just(AlphaCurve::Linear),
-        Just(AlphaCurve::Cosine),
-        steepness.prop_map(AlphaCurve::Sigmoid),
-    ]
+    (0..3u8, 100u32..100_000_000).prop_map(|(kind, steepness)| match kind {
+        0 => AlphaCurve::Linear,
+        1 => AlphaCurve::Cosine,
+        _ => AlphaCurve::Sigmoid(Steepness(steepness)),
+    })
 }
 
 fn levels() -> impl Strategy<Value = AlphaLevel> {
@@ -275,4 +274,16 @@ proptest! {
         let level = AlphaLevel(billionths);
         prop_assert_eq!(AlphaLevel::from_f64(level.as_f64()), Ok(level));
     }
+}
+
+/// A ramp of which more is done than there is can only be made here.
+#[test]
+fn alpha_in_range_sees_a_torn_ramp() {
+    use crate::ddp::{BlueprintId, SeedId, SeedSlot, SlotId, SlotRules};
+    let mut slot = SeedSlot::new(SlotId(0), SlotRules::default());
+    slot.germinate(SeedId(1), BlueprintId(1)).unwrap();
+    assert_eq!(crate::ddp::invariants::check_slot(&slot), Ok(()));
+    slot.seed.as_mut().unwrap().alpha.steps_done = 1;
+    let found = crate::ddp::invariants::check_slot(&slot).unwrap_err();
+    assert_eq!(found.property, "alpha_in_range");
 }

@@ -93,7 +93,7 @@ fn over_is_decided_sees_both_ways() {
     breaks("over_is_decided", |s| s.phase = Phase::Over);
     breaks("over_is_decided", |s| s.durable.record.epoch = Epoch(2));
     breaks("over_is_decided", |s| {
-        s.durable.aborted = Some(AbortReason::Diverged)
+        s.durable.aborted = Some(AbortReason::Diverged);
     });
 }
 

@@ -357,23 +357,23 @@ fn history_keeps_the_last_hundred() {
 
 fn commands() -> impl Strategy<Value = Option<SlotCommand>> {
     let slot = SLOT;
-    let stage = prop::sample::select(&SeedStage::ALL[..]);
-    let command = prop_oneof![
-        (1..3u64, 0..2u32).prop_map(move |(seed, blueprint)| SlotCommand::Germinate {
+    let stages = prop::option::of(prop::sample::select(&SeedStage::ALL[..]));
+    let command = (0..5u8, 0..5u32, stages).prop_map(move |(kind, n, target)| match kind {
+        0 => SlotCommand::Germinate {
             slot,
-            seed: SeedId(seed),
-            blueprint: BlueprintId(blueprint),
-        }),
-        prop::option::of(stage).prop_map(move |target| SlotCommand::Advance { slot, target }),
-        Just(SlotCommand::Prune { slot }),
-        (0..4u32).prop_map(move |steps| SlotCommand::SchedulePrune { slot, steps }),
-        (0..=4u32, 0..4u32).prop_map(move |(quarters, steps)| SlotCommand::SetAlphaTarget {
+            seed: SeedId(1),
+            blueprint: BlueprintId(n),
+        },
+        1 => SlotCommand::Advance { slot, target },
+        2 => SlotCommand::Prune { slot },
+        3 => SlotCommand::SchedulePrune { slot, steps: n },
+        _ => SlotCommand::SetAlphaTarget {
             slot,
-            target: AlphaLevel::from_billionths(quarters * 250_000_000).unwrap(),
-            steps,
+            target: AlphaLevel::from_billionths(n * 250_000_000).unwrap(),
+            steps: n,
             curve: None,
-        }),
-    ];
+        },
+    });
     prop::option::of(command)
 }
 
