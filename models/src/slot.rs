@@ -180,4 +180,51 @@ mod tests {
         // Pinned: a change here means that the model explores something else than it did.
         assert_eq!(found.verdict.executions(), 3_947);
     }
+
+    /// The model in which no slot is ever in this stage: it must be violated.
+    #[derive(Clone)]
+    struct Never(SlotModel, SeedStage);
+
+    impl Model for Never {
+        type State = Life;
+        type Action = Action;
+
+        fn init_states(&self) -> Vec<Life> {
+            self.0.init_states()
+        }
+
+        fn actions(&self, life: &Life, actions: &mut Vec<Action>) {
+            self.0.actions(life, actions);
+        }
+
+        fn next_state(&self, last: &Life, action: Action) -> Option<Life> {
+            self.0.next_state(last, action)
+        }
+
+        fn properties(&self) -> Vec<Property<Self>> {
+            let never = |model: &Self, life: &Life| life.slot.stage() != model.1;
+            vec![Property::always("never", never)]
+        }
+    }
+
+    #[test]
+    fn every_stage_is_reached_and_the_nearest_way_is_known() {
+        use SeedStage::{
+            Blending, Embargoed, Fossilized, Germinated, Holding, Pruned, Resetting, Training,
+        };
+        let ways = [
+            (Germinated, 1),
+            (Training, 2),
+            (Blending, 4),
+            (Holding, 6),
+            (Fossilized, 8),
+            (Pruned, 2),
+            (Embargoed, 3),
+            (Resetting, 5),
+        ];
+        for (stage, actions) in ways {
+            let found = search(Never(SlotModel { epochs: 5 }, stage), "", 1_000_000);
+            assert_eq!(found.path.len(), actions, "{stage}: {:?}", found.path);
+        }
+    }
 }

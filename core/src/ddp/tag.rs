@@ -213,6 +213,11 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
         /// Both checks say what comparing the tags says, and do so in every order.
         #[test]
         fn both_checks_say_what_the_tags_say(

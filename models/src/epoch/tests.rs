@@ -8,7 +8,8 @@ use selvedge_sim::{Class, Verdict};
 use super::*;
 use crate::checker::{Search, collision_chance, search, search_lean};
 
-const ENOUGH: usize = 20_000_000;
+/// Generated states, of which a part are unique.
+const ENOUGH: usize = 200_000_000;
 
 /// Pinned: another count means that the model explores something else than it did.
 #[track_caller]
@@ -62,6 +63,13 @@ fn three_ranks_survive_a_crash_a_rejoin_and_a_false_suspicion() {
     is_complete(EpochModel::of(3).with(Faults::RANKS), 340_498);
 }
 
+/// More than a push should wait for.
+#[test]
+#[ignore = "minutes, in a release build"]
+fn three_ranks_survive_a_crash_a_rejoin_and_a_coordinator_that_dies_and_comes_back() {
+    is_complete(EpochModel::of(3).with(Faults::COORDINATOR), 0);
+}
+
 fn mutant(mutant: Mutant, model: EpochModel) -> Search<Action> {
     search(model.but(mutant), &model.boundary(), ENOUGH)
 }
@@ -70,7 +78,9 @@ fn mutant(mutant: Mutant, model: EpochModel) -> Search<Action> {
 #[track_caller]
 fn dies(of: Mutant, model: EpochModel, signature: &str, actions: usize) {
     let found = mutant(of, model);
-    let failure = found.verdict.failure().expect("the mutant must be found");
+    let Some(failure) = found.verdict.failure() else {
+        panic!("{of:?} lives: {:?}", found.verdict);
+    };
     let end = (failure.signature.as_str(), found.path.len());
     assert_eq!(end, (signature, actions), "{:?}", found.path);
 }

@@ -232,6 +232,11 @@ fn levels() -> impl Strategy<Value = AlphaLevel> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
     #[test]
     fn every_ramp_is_monotone_stays_between_and_arrives_once(
         from in levels(), to in levels(), steps in 1u32..40, curve in curves(),

@@ -378,6 +378,11 @@ fn commands() -> impl Strategy<Value = Option<SlotCommand>> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
     /// Whatever is asked of a slot in whatever order, its invariants hold, what fails changes
     /// nothing, and a stage is followed only by one that may.
     #[test]
