@@ -18,8 +18,8 @@
 //! 3. At the boundary each rank votes on the schedule's questions, and the coordinator makes a
 //!    record of the votes of *all* members, writes it down, and sends it. [`RankAction::ApplyEpoch`]
 //!    is the one thing that changes an alpha.
-//! 4. A death, a suspicion, a reconnection and a restart of the coordinator are each a change of
-//!    view: all stop, say what they have, and go on from the newest step that any of them has
+//! 4. A death, a suspicion, a reconnection, a collective that came to nothing and a restart of the
+//!    coordinator are each a change of view: all stop, say what they have, and go on from the newest step that any of them has
 //!    applied. Ranks are let in at a boundary only.
 //! 5. A machine waits for one thing at a time, and says for what. At its hard deadline a rank
 //!    fails with a reason ([`Failure`]), a coordinator leaves behind whom it waits for.

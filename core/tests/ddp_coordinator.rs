@@ -214,6 +214,26 @@ fn a_lost_member_is_evicted_and_the_others_go_on_from_the_newest_step() {
 }
 
 #[test]
+fn a_step_that_fails_is_tried_again_and_not_for_ever() {
+    let mut driven = running();
+    let failed = |driven: &mut Driven, view| {
+        let view = View(view);
+        driven.hear(member(1, 1), RankSays::StepFailed { view })
+    };
+    let most = u64::from(CoordinatorState::MOST_FAILED_STEPS);
+    for view in 1..=most {
+        assert_eq!(failed(&mut driven, view).len(), 3, "a new view for all");
+        let before = driven.state.clone();
+        // All members tell of it; once is enough.
+        assert_eq!(failed(&mut driven, view), []);
+        assert_eq!(driven.state, before);
+        (0..3).for_each(|rank| drop(driven.ack(member(rank, 1), view + 1, held(0, 0, false))));
+    }
+    let told = failed(&mut driven, most + 1);
+    assert_eq!(evicts(&told), [(1, EvictReason::Suspected)]);
+}
+
+#[test]
 fn the_end_of_the_last_epoch_is_no_end_of_this_one() {
     let mut driven = running();
     (0..3).for_each(|rank| drop(driven.arrive(member(rank, 1), 1, 2)));

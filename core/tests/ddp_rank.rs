@@ -176,6 +176,19 @@ fn of_a_step_with_unequal_tags_nothing_is_applied() {
 }
 
 #[test]
+fn of_a_step_that_fails_the_coordinator_is_told() {
+    let mut driven = training();
+    let (view, seq) = (View(1), 0);
+    driven.ignores(RankEvent::StepFailed { view, seq: 1 });
+    let out = driven.on(RankEvent::StepFailed { view, seq });
+    let RankAction::Send(message) = &out[0] else {
+        panic!("{out:?}");
+    };
+    assert_eq!(message.body, RankSays::StepFailed { view });
+    assert_eq!(driven.rank.wait(), Some(RankWait::Step { view, seq }));
+}
+
+#[test]
 fn what_is_out_of_date_is_ignored() {
     let mut driven = training();
     for (view, seq) in [(0, 0), (2, 0), (1, 1)] {

@@ -106,6 +106,8 @@ pub enum Action {
     Restart(Rank),
     /// A live member is taken for dead.
     Suspect(Rank),
+    /// A rank's collective comes to nothing.
+    StepFails(Rank),
     /// The coordinator dies; what it has sent to a rank may arrive all the same, or not.
     CoordinatorCrash {
         /// To whom it does: bit n for rank n.

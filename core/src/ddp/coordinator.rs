@@ -129,9 +129,15 @@ pub struct CoordinatorState {
     /// By rank.
     pub(super) joiners: Vec<Joiner>,
     pub(super) commands: Vec<SlotCommand>,
+    /// Changes of view since the last record because a collective came to nothing.
+    pub(super) failed_steps: u32,
 }
 
 impl CoordinatorState {
+    /// So often in one epoch a collective that came to nothing is tried again, in a new view.
+    /// Then the rank that tells of it is left behind: its connections may be cut for good.
+    pub const MOST_FAILED_STEPS: u32 = 8;
+
     /// The coordinator of a new run that begins from `genesis`: from epoch 0, or from a
     /// checkpoint's record, if that was made one of this run ([`CommitRecord::genesis`]).
     ///
@@ -151,6 +157,7 @@ impl CoordinatorState {
             phase: Phase::Forming,
             joiners: Vec::new(),
             commands: Vec::new(),
+            failed_steps: 0,
         })
     }
 
@@ -171,6 +178,7 @@ impl CoordinatorState {
             phase: Phase::Forming,
             joiners: Vec::new(),
             commands: Vec::new(),
+            failed_steps: 0,
         };
         let over = state.durable.record.epoch >= config.last_epoch;
         if over || state.durable.aborted.is_some() {
@@ -220,6 +228,12 @@ impl CoordinatorState {
             RankSays::Hello => self.greet(from, out),
             // That it came is all it says; the driver sees to that.
             RankSays::Heartbeat => {}
+            RankSays::StepFailed { view } => {
+                let running = matches!(self.phase, Phase::Running { .. });
+                if running && view == self.durable.view && self.is_member(from) {
+                    self.step_failed(from, out);
+                }
+            }
             RankSays::Arrive {
                 view,
                 epoch,
@@ -247,6 +261,15 @@ impl CoordinatorState {
                 }
             }
         }
+    }
+
+    fn step_failed(&mut self, told_by: Member, out: &mut Vec<CoordinatorAction>) {
+        if self.failed_steps == Self::MOST_FAILED_STEPS {
+            self.failed_steps = 0;
+            return self.evict(&[told_by], EvictReason::Suspected, out);
+        }
+        self.failed_steps += 1;
+        self.change_view(out);
     }
 
     fn join(&mut self, joiner: Joiner, out: &mut Vec<CoordinatorAction>) {
@@ -382,6 +405,7 @@ impl CoordinatorState {
             return self.abort(AbortReason::Diverged, out);
         };
         self.durable.record = record;
+        self.failed_steps = 0;
         let joiners = core::mem::take(&mut self.joiners);
         let over = self.durable.record.epoch >= self.config.last_epoch;
         if !over && !joiners.is_empty() {

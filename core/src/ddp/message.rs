@@ -38,6 +38,11 @@ pub enum RankSays {
     Hello,
     /// It is alive. Only the machine sends these, so one that is stuck sends none.
     Heartbeat,
+    /// Its collective came to nothing: a connection between ranks was cut, say.
+    StepFailed {
+        /// The view in which it did.
+        view: View,
+    },
     /// It is at the end of an epoch.
     Arrive {
         /// The view in which it got there.

@@ -157,6 +157,11 @@ impl RankState {
                     self.step_done(reduced, out);
                 }
             }
+            RankEvent::StepFailed { view, seq } => {
+                if self.phase == Phase::Run && (view, seq) == (self.view, self.seq) {
+                    self.say(RankSays::StepFailed { view }, out);
+                }
+            }
             RankEvent::Voted { view, epoch, votes } => {
                 if self.phase == Phase::Voting && (view, Some(epoch)) == (self.view, self.epoch()) {
                     self.arrive(epoch, votes, out);

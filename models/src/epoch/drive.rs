@@ -77,6 +77,12 @@ impl World {
                 actions.push(Action::Suspect(rank));
             }
         }
+        for rank in self.ranks().filter(|_| self.left.failed_steps > 0) {
+            let node = self.node(rank);
+            if node.is_running() && matches!(node.state.wait(), Some(RankWait::Step { .. })) {
+                actions.push(Action::StepFails(rank));
+            }
+        }
         if self.left.coordinator_crashes > 0 && up {
             let under_way = self
                 .ranks()
@@ -132,6 +138,10 @@ impl World {
                 self.left.suspicions -= 1;
                 let member = self.node(rank).member();
                 self.tell_coordinator(CoordinatorEvent::Lost(member));
+            }
+            Action::StepFails(rank) => {
+                self.left.failed_steps -= 1;
+                self.step_fails(model, rank);
             }
             Action::CoordinatorCrash { kept } => {
                 self.left.coordinator_crashes -= 1;
@@ -321,6 +331,15 @@ impl World {
             view, seq, reduced, ..
         } = result;
         self.tell_rank(model, rank, RankEvent::StepDone { view, seq, reduced });
+    }
+
+    /// What the rank has given, others may still get.
+    fn step_fails(&mut self, model: &EpochModel, rank: Rank) {
+        let node = self.node_mut(rank);
+        node.end();
+        if let Some(RankWait::Step { view, seq }) = node.state.wait() {
+            self.tell_rank(model, rank, RankEvent::StepFailed { view, seq });
+        }
     }
 
     /// A live rank that has what is to be copied.

@@ -11,6 +11,8 @@ pub struct Faults {
     pub restarts: u8,
     /// Live ranks that are taken for dead.
     pub suspicions: u8,
+    /// Collectives that come to nothing for a rank, though nobody has died.
+    pub failed_steps: u8,
     /// Deaths of the coordinator.
     pub coordinator_crashes: u8,
     /// Further lives of the coordinator.
@@ -23,6 +25,7 @@ impl Faults {
         crashes: 0,
         restarts: 0,
         suspicions: 0,
+        failed_steps: 0,
         coordinator_crashes: 0,
         coordinator_restarts: 0,
     };
@@ -56,6 +59,7 @@ impl fmt::Display for Faults {
             (self.crashes, "crash"),
             (self.restarts, "rejoin"),
             (self.suspicions, "false suspicion"),
+            (self.failed_steps, "failed step"),
             (self.coordinator_crashes, "coordinator crash"),
             (self.coordinator_restarts, "coordinator restart"),
         ];

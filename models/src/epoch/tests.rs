@@ -37,6 +37,21 @@ fn two_ranks_survive_a_coordinator_that_dies_and_comes_back() {
 }
 
 #[test]
+fn ranks_survive_steps_that_come_to_nothing() {
+    let faults = Faults {
+        failed_steps: 2,
+        crashes: 1,
+        ..Faults::NONE
+    };
+    is_complete(EpochModel::of(2).with(faults), 15_480);
+    let faults = Faults {
+        failed_steps: 1,
+        ..Faults::NONE
+    };
+    is_complete(EpochModel::of(3).with(faults), 2_865);
+}
+
+#[test]
 fn three_ranks_survive_a_crash() {
     let faults = Faults {
         crashes: 1,
@@ -67,7 +82,7 @@ fn three_ranks_survive_a_crash_a_rejoin_and_a_false_suspicion() {
 #[test]
 #[ignore = "minutes, in a release build"]
 fn three_ranks_survive_a_crash_a_rejoin_and_a_coordinator_that_dies_and_comes_back() {
-    is_complete(EpochModel::of(3).with(Faults::COORDINATOR), 0);
+    is_complete(EpochModel::of(3).with(Faults::COORDINATOR), 6_433_141);
 }
 
 fn mutant(mutant: Mutant, model: EpochModel) -> Search<Action> {

@@ -22,6 +22,14 @@ pub enum RankEvent {
         /// The result.
         reduced: Reduced,
     },
+    /// A collective has come to nothing, and never will. Where a member has died, the
+    /// coordinator will say so by itself; it may be told all the same.
+    StepFailed {
+        /// Its view.
+        view: View,
+        /// Its number in the view.
+        seq: u64,
+    },
     /// The driver has evaluated the gates.
     Voted {
         /// The view it was asked in.
