@@ -1,12 +1,14 @@
-//! The epoch gate as a model: the very [`RankState`]s and [`CoordinatorState`] that ship, over a
-//! network of ordered channels, with loaders of uneven length and a budget of faults.
+//! The epoch gate as a model: the very [`RankState`](selvedge_core::ddp::RankState)s and
+//! [`CoordinatorState`](selvedge_core::ddp::CoordinatorState) that ship, over a network of
+//! ordered channels, with loaders of uneven length and a budget of faults.
 //!
 //! **What it proves, where it is complete:** whatever rank applies a record, alive or dead,
 //! applies the one that was decided for that epoch; no collective ever adds up gradients of
 //! different alphas, epochs or parameters; epochs and views never go back; ranks in the same
-//! epoch ask the same questions; no life of a rank takes what was meant for another; and wherever nothing can go on by itself, every live rank is
-//! done or has failed with a reason. That last one is liveness written as safety: a fault is
-//! not taken for progress, or a budget that is left over would hide a deadlock.
+//! epoch ask the same questions; no life of a rank takes what was meant for another; and
+//! wherever nothing can go on by itself, every live rank is done or has failed with a reason.
+//! That last one is liveness written as safety: a fault is not taken for progress, or a budget
+//! that is left over would hide a deadlock.
 //!
 //! What is inside one step: an event given to a machine, with all that its actions do at once
 //! (writing down, sending, contributing, evaluating gates). What is between steps: messages,
@@ -34,11 +36,11 @@ pub use world::{Broken, World};
 /// How much of the protocol is explored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EpochModel {
-    /// Ranks that begin the run, at most 8.
+    /// Ranks that begin the run: at least 1, at most 8.
     pub ranks: u8,
     /// Epochs of the run.
     pub epochs: u8,
-    /// With fewer ranks the run is given up.
+    /// With fewer ranks the run is given up: at least 1, at most `ranks`.
     pub min_world: u8,
     /// What may go wrong, and how often.
     pub faults: Faults,

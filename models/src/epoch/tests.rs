@@ -85,6 +85,12 @@ fn three_ranks_survive_a_crash_a_rejoin_and_a_coordinator_that_dies_and_comes_ba
     is_complete(EpochModel::of(3).with(Faults::COORDINATOR), 6_433_141);
 }
 
+#[test]
+#[ignore = "minutes, in a release build"]
+fn four_ranks_survive_a_crash_a_rejoin_and_a_false_suspicion() {
+    is_complete(EpochModel::of(4).with(Faults::RANKS), 0);
+}
+
 fn mutant(mutant: Mutant, model: EpochModel) -> Search<Action> {
     search(model.but(mutant), &model.boundary(), ENOUGH)
 }
@@ -297,7 +303,7 @@ fn peak_memory() -> u64 {
     kilobytes.unwrap_or(0) * 1024
 }
 
-/// Prints the figures of README's table: run by itself, in a release build, with
+/// Prints states, states a second and bytes a state. Run by itself, in a release build:
 /// `cargo test --release -p selvedge-models figures -- --ignored --nocapture`.
 #[test]
 #[ignore = "prints figures, and takes a minute"]
