@@ -13,7 +13,7 @@ use std::convert::Infallible;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use selvedge_core::engine::{
     Wake,
 };
 use selvedge_core::time::Instant;
-use selvedge_core::{AgentId, BlockPool, BlockRef, ModelCacheSpec, RequestId};
+use selvedge_core::{AgentId, BlockPool, BlockRef, LayerId, ModelCacheSpec, RequestId};
 
 use self::engine::backend::{Call, Wrong, expected};
 use self::engine::bench::{Bench, prompt, spec};
@@ -519,4 +519,57 @@ fn a_timed_wait_ends() {
     bench.engine.wait(Some(Duration::from_millis(1)));
     bench.engine.shutdown(bench.now);
     bench.engine.wait(None);
+}
+
+/// A thread that waits is told of every call, because it may bring an earlier deadline than the
+/// one it waits for; it used to wait the whole time anew.
+#[test]
+fn a_call_ends_a_timed_wait() {
+    let bench = Bench::plain(4);
+    let others = (bench.pool.allocate(4, LayerId(0), bench.agent("other"))).expect("all of them");
+    bench.submit("a", &[1, 2], 1).expect("it waits for blocks");
+    bench.engine.step(bench.now).expect("it lives");
+    assert!(
+        matches!(bench.engine.wake(), Wake::At(_)),
+        "the pool is asked again then"
+    );
+
+    let engine = bench.engine.clone();
+    let (about_to, begun) = mpsc::channel();
+    let waits = thread::spawn(move || {
+        about_to.send(()).expect("somebody listens");
+        engine.wait(Some(Duration::from_secs(3_600)));
+    });
+    begun.recv().expect("it begins");
+    for name in ["b", "c", "d", "e", "f"] {
+        // One of them comes while it waits.
+        thread::sleep(Duration::from_millis(50));
+        bench.submit(name, &[1], 1).expect("it waits as well");
+    }
+    waits.join().expect("it returned");
+    drop(others);
+}
+
+/// Whoever waits for work is woken by the engine's death, too, whoever made the step. Nobody
+/// calls in between: the blocks come back to the pool, which the engine asks again by itself.
+#[test]
+fn a_death_ends_a_wait() {
+    let bench = Bench::plain(4);
+    let others = (bench.pool.allocate(4, LayerId(0), bench.agent("other"))).expect("all of them");
+    bench.submit("a", &[1, 2], 1).expect("it waits for blocks");
+    bench.engine.step(bench.now).expect("it lives");
+    let Wake::At(again) = bench.engine.wake() else {
+        panic!("the pool is asked again");
+    };
+    let engine = bench.engine.clone();
+    let waits = thread::spawn(move || engine.wait(None));
+    thread::sleep(Duration::from_millis(50));
+    drop(others);
+    bench.backend.do_wrong(Wrong::InsertPanic);
+    let told = bench.engine.step(again).expect("it tells of its death");
+    assert!(bench.engine.closed().is_some(), "{told:?}");
+    waits.join().expect("it returned");
+
+    let engine = bench.engine.clone();
+    (thread::spawn(move || engine.wait(None)).join()).expect("nor does it begin");
 }

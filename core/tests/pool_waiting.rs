@@ -1,6 +1,6 @@
 //! Waiting for blocks on real threads and by ticket: in order, for good reason, and never longer
-//! than it must be. What the queue itself does is in `pool_oracle.rs`; every interleaving of its
-//! shell is in the scenario `waiter-cancelled-at-head`.
+//! than it must be. What the queue itself does is in `pool_oracle.rs`; every interleaving of a waiter,
+//! one who leaves and one who gives back is in the scenario `waiter-cancelled-at-head`.
 #![allow(
     clippy::disallowed_types,
     clippy::disallowed_methods,

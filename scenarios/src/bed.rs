@@ -75,7 +75,10 @@ impl<P: Platform> Bed<P> {
             told.extend(self.step());
         }
         if self.engine.wake() == Wake::Now {
-            violation!("livelock", "still at work after {turns} turns: {told:?}");
+            violation!(
+                "goes-on-for-ever",
+                "still at work after {turns} turns: {told:?}"
+            );
         }
         told
     }

@@ -190,13 +190,13 @@ struct ServeTraceArgs {
     #[arg(long, value_name = "N", value_parser = input::at_least_one::<usize>)]
     limit: Option<usize>,
     /// Blocks of the pool, for all layers
-    #[arg(long, value_name = "N", default_value = "65536", value_parser = input::at_least_one::<u32>)]
+    #[arg(long, value_name = "N", default_value = "65536", value_parser = input::up_to::<{ 1 << 24 }>)]
     blocks: u32,
     /// Tokens of a block
-    #[arg(long, value_name = "N", default_value = "256", value_parser = input::at_least_one::<u32>)]
+    #[arg(long, value_name = "N", default_value = "256", value_parser = input::up_to::<{ 1 << 20 }>)]
     block_tokens: u32,
     /// Layers of the model; each request needs blocks in all of them
-    #[arg(long, value_name = "N", default_value = "2", value_parser = input::at_least_one::<u32>)]
+    #[arg(long, value_name = "N", default_value = "2", value_parser = input::up_to::<1024>)]
     layers: u32,
     /// Requests that may run at once
     #[arg(long, value_name = "N", default_value = "256", value_parser = input::at_least_one::<u32>)]

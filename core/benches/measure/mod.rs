@@ -18,7 +18,7 @@ pub(crate) struct Size {
 }
 
 impl Size {
-    const FULL: Size = Size {
+    pub(crate) const FULL: Size = Size {
         rounds: 200,
         ops: 20_000,
     };
@@ -62,14 +62,14 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// Measures both in turns and prints the line.
+    /// Measures both in turns and prints the line. Returns whether the limit was kept.
     pub(crate) fn compare(
         &self,
         size: Size,
         mut ours: impl FnMut(),
         peer: &str,
         mut theirs: impl FnMut(),
-    ) {
+    ) -> bool {
         // A larger batch costs more; a round shall not.
         let ops = size.ops / self.n.isqrt().max(1);
         time(ops, &mut ours);
@@ -98,6 +98,7 @@ impl Row {
             median(ours_ns),
             median(peer_ns),
         );
+        self.limit.is_none_or(|limit| ratio <= limit)
     }
 }
 

@@ -6,6 +6,7 @@
 //! queue is data, looked at in every turn, so that a head that is cancelled wakes the next by
 //! simply not being there.
 
+use core::ops::Bound;
 use std::collections::BTreeSet;
 
 use super::action::{Action, LeaseOrder};
@@ -21,6 +22,10 @@ use crate::{AgentId, LayerId, ModelCacheSpec, RequestId};
 pub(super) struct Round {
     /// Waiting requests that did not fit.
     pub(super) passed_over: BTreeSet<RequestId>,
+    /// No waiting request up to this one is still to be tried. Whoever comes later is younger.
+    pub(super) tried: Option<RequestId>,
+    /// Whether one of those passed over may be overtaken no more, so that nobody younger is tried.
+    pub(super) no_further: bool,
     /// Running requests that have no room for their next token and cannot get any.
     pub(super) starved: BTreeSet<RequestId>,
     /// For whom idle caches are dropped, and how many blocks are still to come of them.
@@ -101,18 +106,26 @@ impl EngineState {
         if running >= self.config.max_running as usize {
             return None;
         }
-        let passed = &self.admission.passed_over;
-        let exhausted = |id: &RequestId| self.requests[id].overtaken >= self.config.max_overtakes;
-        // In order, so that whoever may not be overtaken stops the search.
-        for id in &self.waiting {
-            if !passed.contains(id) {
-                return Some(*id);
-            }
-            if exhausted(id) {
-                return None;
-            }
+        if self.admission.no_further {
+            return None;
         }
-        None
+        let tried = self.admission.tried;
+        let younger = (
+            tried.map_or(Bound::Unbounded, Bound::Excluded),
+            Bound::Unbounded,
+        );
+        self.waiting.range(younger).next().copied()
+    }
+
+    /// A waiting request does not fit now.
+    pub(super) fn pass_over(&mut self, id: RequestId) {
+        self.admission.passed_over.insert(id);
+        self.admission.tried = Some(id);
+        self.admission.no_further |= self.may_not_be_overtaken(id);
+    }
+
+    fn may_not_be_overtaken(&self, id: RequestId) -> bool {
+        (self.requests.get(&id)).is_some_and(|r| r.overtaken >= self.config.max_overtakes)
     }
 
     /// The agents whose idle caches may be dropped to admit `id` (or for a running request to
@@ -137,6 +150,7 @@ impl EngineState {
                 && *id < admitted
             {
                 request.overtaken += 1;
+                self.admission.no_further |= request.overtaken >= self.config.max_overtakes;
             }
         }
     }

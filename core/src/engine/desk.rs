@@ -65,8 +65,6 @@ struct Mailbox<C: Channels> {
     expected: u32,
     came: Vec<NewClient<C::Sink>>,
     gate: Gate<C::Reply>,
-    /// The loop has told of a drain, and nobody has resumed since.
-    drained: bool,
     /// `None` while somebody runs the loop.
     clients: Option<Clients<C::Sink>>,
     /// Set once the loop is over.
@@ -113,7 +111,6 @@ impl<G: Generator, P: Platform, C: Channels> Desk<G, P, C> {
                 expected: 0,
                 came: Vec::new(),
                 gate: Gate::Free,
-                drained: false,
                 clients: Some(Clients::new()),
                 closed: None,
                 early: BTreeMap::new(),
@@ -176,17 +173,11 @@ impl<G: Generator, P: Platform, C: Channels> Desk<G, P, C> {
         let mut mailbox = self.mailbox.lock();
         mailbox.gate.check()?;
         mailbox.gate = Gate::Draining { deadline, reply };
-        let drained = mailbox.drained;
         drop(mailbox);
-        let begun = self.engine.drain(deadline, now);
-        if begun.is_err() || drained {
+        if let Err(refused) = self.engine.drain(deadline, now) {
             // No event will come of it.
-            let reply = self.mailbox.lock().gate.open();
-            begun?;
-            if let Some(reply) = reply {
-                reply.send(Ok(DrainEnd::Drained));
-            }
-            return Ok(());
+            drop(self.mailbox.lock().gate.open());
+            return Err(refused);
         }
         self.bell.ring();
         Ok(())
@@ -199,12 +190,7 @@ impl<G: Generator, P: Platform, C: Channels> Desk<G, P, C> {
         mailbox.gate = Gate::Resuming;
         drop(mailbox);
         let resumed = self.engine.resume();
-        let mut mailbox = self.mailbox.lock();
-        mailbox.gate = Gate::Free;
-        if resumed.is_ok() {
-            mailbox.drained = false;
-        }
-        drop(mailbox);
+        self.mailbox.lock().gate = Gate::Free;
         Ok(resumed?)
     }
 
@@ -262,10 +248,13 @@ impl<G: Generator, P: Platform, C: Channels> Run<G, P, C> {
                 let _ = self.desk.engine.cancel(request, reason, now);
             }
         }
+        // In this order: who is shut down stays so, and then nothing to do means that all is given
+        // up. The other way round, a shutdown between the two would be taken for done.
+        let closed = self.desk.engine.closed();
         match self.desk.engine.wake() {
             Wake::Now => Next::Step,
             Wake::At(at) => Next::WaitUntil(at),
-            Wake::OnCall if self.desk.engine.closed() == Some(Closed::ShutDown) => {
+            Wake::OnCall if closed == Some(Closed::ShutDown) => {
                 self.closed = Some(Closed::ShutDown);
                 Next::Over
             }
@@ -283,7 +272,6 @@ impl<G: Generator, P: Platform, C: Channels> Run<G, P, C> {
         // Who drains is told last: then every stream has its end.
         for end in drains {
             let mut mailbox = self.desk.mailbox.lock();
-            mailbox.drained = end == DrainEnd::Drained;
             let reply = mailbox.gate.open();
             drop(mailbox);
             if let Some(reply) = reply {

@@ -53,7 +53,9 @@ pub trait Generator: Send + 'static {
 
     /// Hands a sequence's cache over: for each of `slots`, in their order, what its tokens come
     /// to. **Moved, not copied**, wherever that is possible. The slots may cover fewer tokens
-    /// than were computed. The sequence is removed next.
+    /// than were computed: by one token where a sequence ended while its step was under way, by
+    /// two where that was its first. A backend that keeps a sliding window must still have
+    /// what the window was then, or return an error. The sequence is removed next.
     ///
     /// # Errors
     /// Why it could not. The request ends as it would have, and nothing is cached of it.

@@ -246,36 +246,20 @@ impl<G: Generator, P: Platform> BatchEngine<G, P> {
         self.shared.lock().state.wake()
     }
 
-    /// Blocks until there is work, the engine is shut down or dead, or `at_most` has passed.
-    /// May return early: step, and ask again. Deadlines are no work until a step looks at the
+    /// Blocks until there is work, the engine is shut down or dead, somebody has called, or
+    /// `at_most` has passed. Whoever called may have brought an earlier deadline. May return early: step, and ask again. Deadlines are no work until a step looks at the
     /// time: pass what is left until the instant that [`Self::wake`] has named.
     pub fn wait(&self, at_most: Option<Duration>) {
         let mut shared = self.shared.lock();
-        loop {
-            let closed = matches!(
-                shared.state.closed(),
-                Some(Closed::ShutDown | Closed::EngineDead(_))
-            );
-            if closed || shared.state.wake() == Wake::Now {
-                return;
-            }
-            shared.waiting += 1;
-            let timed_out = match at_most {
-                None => {
-                    shared = self.work.wait::<Shared<G, P>>(shared);
-                    false
-                }
-                Some(time) => {
-                    let (guard, timed_out) = self.work.wait_timeout::<Shared<G, P>>(shared, time);
-                    shared = guard;
-                    timed_out
-                }
-            };
-            shared.waiting -= 1;
-            if timed_out {
-                return;
-            }
+        if is_over(&shared.state) || shared.state.wake() == Wake::Now {
+            return;
         }
+        shared.waiting += 1;
+        shared = match at_most {
+            None => self.work.wait::<Shared<G, P>>(shared),
+            Some(time) => self.work.wait_timeout::<Shared<G, P>>(shared, time).0,
+        };
+        shared.waiting -= 1;
     }
 
     /// Refuses requests from now on and lets those accepted end by `deadline`: see
@@ -382,7 +366,11 @@ impl<G: Generator, P: Platform> BatchEngine<G, P> {
         let mut shared = self.shared.lock();
         shared.state.end_reconfigure(new);
         shared.driver = turn.driver.take();
-        result
+        // Ended in the meantime: what was changed serves nobody.
+        match shared.state.closed().filter(|_| is_over(&shared.state)) {
+            Some(closed) => result.and(Err(closed.into())),
+            None => result,
+        }
     }
 
     fn change(
@@ -493,6 +481,12 @@ impl<G: Generator, P: Platform> fmt::Debug for BatchEngine<G, P> {
     }
 }
 
+/// Whether there will never be work again, once what is left is given up.
+fn is_over(state: &EngineState) -> bool {
+    let closed = state.closed();
+    matches!(closed, Some(Closed::ShutDown | Closed::EngineDead(_)))
+}
+
 /// How a change of model went wrong.
 enum Change {
     /// All is as it was.
@@ -581,6 +575,14 @@ impl<'e, G: Generator, P: Platform> Turn<'e, G, P> {
                 None => {
                     let events = mem::take(&mut driver.events);
                     shared.driver = self.driver.take();
+                    // Who waits for work would wait for ever: there will be none.
+                    let waiting = if is_over(&shared.state) {
+                        shared.waiting
+                    } else {
+                        0
+                    };
+                    drop(shared);
+                    self.engine.wake_drivers(waiting);
                     return Next::Over(events);
                 }
             }

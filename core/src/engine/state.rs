@@ -342,7 +342,7 @@ impl EngineState {
 
     /// Refuses requests from this call on, and lets those accepted end by `deadline`. Then
     /// [`Event::Drained`] comes and the engine stays closed, or [`Event::DrainTimedOut`] and it
-    /// is open again. There is no moment between the check and the refusal (the origin had
+    /// is open again. One of them for each drain: a drained engine says so again. There is no moment between the check and the refusal (the origin had
     /// one).
     ///
     /// # Errors
@@ -350,7 +350,11 @@ impl EngineState {
     pub fn drain(&mut self, deadline: Instant, now: Instant) -> Result<(), DrainError> {
         self.settle(now);
         match self.mode {
-            Mode::Drained => return Ok(()),
+            Mode::Drained => {
+                self.events.push(Event::Drained);
+                self.check();
+                return Ok(());
+            }
             Mode::Draining { deadline } => return Err(DrainError::Draining { deadline }),
             _ => self.refuse_if_closed()?,
         }

@@ -204,7 +204,7 @@ impl EngineState {
             None => self.end(id, End::Failed(FailReason::PoolRefused(error))),
             Some(short) => {
                 if !self.make_room(id, short) {
-                    self.admission.passed_over.insert(id);
+                    self.pass_over(id);
                     self.retry_later(now);
                 }
             }

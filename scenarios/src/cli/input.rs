@@ -53,6 +53,14 @@ pub(super) fn at_least_one<N: FromStr + Default + PartialEq>(text: &str) -> Resu
     }
 }
 
+/// A size of something that is really allocated.
+pub(super) fn up_to<const MOST: u32>(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(n) if (1..=MOST).contains(&n) => Ok(n),
+        _ => Err(format!("it is a whole number, from 1 to {MOST}")),
+    }
+}
+
 pub(super) fn admission(text: &str) -> Result<Admission, String> {
     let watermark = text.strip_prefix("watermark:").map(str::parse);
     match (text, watermark) {

@@ -13,7 +13,9 @@ use serde_json::json;
 use super::check::{interrupted, on_ctrl_c};
 use super::{Exit, ServeTraceArgs, Stop, input, say};
 use crate::report::table;
-use crate::serving::{Progress, ServeConfig, ServeReport, StepCost, Trace, page, report, serve};
+use crate::serving::{
+    Progress, ServeConfig, ServeError, ServeReport, StepCost, Trace, page, report, serve,
+};
 
 /// A trace of our own making that ships with the program.
 const SAMPLE: &str = include_str!("../../traces/sample.jsonl");
@@ -24,6 +26,14 @@ const TURNS_A_LOOK: u64 = 256;
 
 pub(super) fn serve_trace(args: &ServeTraceArgs) -> Result<Exit, Stop> {
     let (name, trace) = read(args)?;
+    // Before a report's file is opened, or it may be the trace.
+    let trace_file = ("FILE", args.file.as_deref());
+    for report in [
+        ("--json", args.json.as_deref()),
+        ("--html", args.html.as_deref()),
+    ] {
+        input::distinct(trace_file, report)?;
+    }
     let json = args.json.as_deref().map(input::output).transpose()?;
     let html = args.html.as_deref().map(input::output).transpose()?;
     input::distinct(
@@ -39,9 +49,9 @@ pub(super) fn serve_trace(args: &ServeTraceArgs) -> Result<Exit, Stop> {
     let mut watch = Watch::new(trace.requests.len());
     let served = serve(&trace, &config, &mut |progress| watch.look(progress));
     watch.bar.finish_and_clear();
-    let report = served.map_err(|error| match error.is_input() {
-        true => Stop::usage(error),
-        false => Stop::harness(&format!("cannot serve {name}"), error),
+    let report = served.map_err(|error| Stop {
+        exit: exit_of_error(&error),
+        message: format!("{name}: {error}"),
     })?;
 
     if let Some(file) = json {
@@ -115,6 +125,17 @@ fn exit_of(report: &ServeReport) -> Exit {
         _ if lost || wrong => Exit::Property,
         true => Exit::Interrupted,
         false => Exit::Ok,
+    }
+}
+
+fn exit_of_error(error: &ServeError) -> Exit {
+    match error {
+        ServeError::Spec(_) | ServeError::Pool(_) | ServeError::Config(_) => Exit::Usage,
+        ServeError::Agent(_) => Exit::Harness,
+        ServeError::Stuck { .. } => Exit::Liveness,
+        ServeError::Refused { .. } | ServeError::Died(_) | ServeError::Violated(_) => {
+            Exit::Property
+        }
     }
 }
 

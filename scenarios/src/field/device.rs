@@ -174,6 +174,6 @@ impl<P: Platform> OnDevice<P> {
                 Wake::OnCall => return reused,
             }
         }
-        violation!("livelock", "still at work after 40 turns");
+        violation!("goes-on-for-ever", "still at work after 40 turns");
     }
 }

@@ -85,6 +85,11 @@ impl<P: Platform, B: Has> Front for Naive<P, B> {
             }
             batch.used -= mem::take(&mut batch.returned);
             if self.setup.panics {
+                if B::BUG != Bug::DiesSilently {
+                    for request in mem::take(&mut batch.live) {
+                        let _ = request.client.send(Got::Dead, false);
+                    }
+                }
                 return;
             }
             let live = mem::take(&mut batch.live);

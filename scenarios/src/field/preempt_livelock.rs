@@ -30,7 +30,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     ),
     twin: bodies!(two_grow, VictimFirst),
     shipped: bodies!(two_grow, Shipped),
-    signature: "livelock",
+    signature: "preempted-for-ever",
     must_reach: &["preempted", "both-complete"],
     engines: &[
         native(Expect::Finds),
@@ -71,7 +71,7 @@ fn two_grow<P: Platform, T: Server<P>>(_: &Cx) -> Observation {
         }
     }
     violation!(
-        "livelock",
+        "preempted-for-ever",
         "{TURNS} turns, {tokens} of 8 tokens, {ended} of 2 ended"
     );
 }

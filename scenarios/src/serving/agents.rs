@@ -19,7 +19,9 @@ use super::trace::Request;
 /// let mut agents = Agents::default();
 /// // The first id is the system prompt that all share.
 /// assert_eq!(agents.of(&of(&[0, 1, 2]), |_| true), 0);
+/// agents.asked(0, &of(&[0, 1, 2]));
 /// assert_eq!(agents.of(&of(&[0, 7, 8]), |_| true), 1);
+/// agents.asked(1, &of(&[0, 7, 8]));
 /// // It begins as agent 0's last, but for the id that was not full.
 /// assert_eq!(agents.of(&of(&[0, 1, 3, 4]), |_| true), 0);
 /// // Agent 1 is still busy, so this is somebody else.
@@ -36,18 +38,22 @@ pub struct Agents {
 impl Agents {
     /// The agent whose next turn `request` is, by number; a new one if it is nobody's. Whoever
     /// is not `idle` has a turn in flight, and cannot have another.
-    pub fn of(&mut self, request: &Request, idle: impl Fn(usize) -> bool) -> usize {
+    pub fn of(&self, request: &Request, idle: impl Fn(usize) -> bool) -> usize {
         let ids = &request.hash_ids;
         // Who shares the most is found by the last id that anybody had.
         let nearest = ids.iter().rev().find_map(|id| self.holder.get(id).copied());
         let continued = nearest.filter(|&agent| idle(agent) && self.continues(agent, ids));
-        let agent = continued.unwrap_or(self.last.len());
+        continued.unwrap_or(self.last.len())
+    }
+
+    /// Notes that an agent's request was accepted: the next turn begins with all of it.
+    pub fn asked(&mut self, agent: usize, request: &Request) {
+        let ids = &request.hash_ids;
         match self.last.get_mut(agent) {
             Some(last) => last.clone_from(ids),
             None => self.last.push(ids.clone()),
         }
         self.holder.extend(ids.iter().map(|&id| (id, agent)));
-        agent
     }
 
     /// Whether a prompt begins with all of the agent's last one. Its last id may have stood for

@@ -135,17 +135,6 @@ pub enum ServeError {
     Violated(#[from] InvariantViolation),
 }
 
-impl ServeError {
-    /// Whether what was asked for makes no sense, rather than what was done.
-    #[must_use]
-    pub fn is_input(&self) -> bool {
-        matches!(
-            self,
-            ServeError::Spec(_) | ServeError::Pool(_) | ServeError::Config(_)
-        )
-    }
-}
-
 impl From<EngineError> for ServeError {
     fn from(error: EngineError) -> Self {
         let EngineError::Config(error) = error;
@@ -331,6 +320,7 @@ impl<'t> Run<'t> {
             match self.engine.submit(new, self.now) {
                 Ok(id) => {
                     self.counts.accepted += 1;
+                    self.agents.asked(agent, request);
                     self.busy.insert(agent);
                     let live = Live {
                         agent,

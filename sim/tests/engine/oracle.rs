@@ -26,6 +26,8 @@ pub(crate) struct Oracle {
     /// Of each agent, the longest that can be cached.
     cached: BTreeMap<AgentId, Vec<u32>>,
     pub(crate) dead: bool,
+    /// Drains that were begun, and whose end was not told.
+    drains: u32,
     pub(crate) reached: BTreeSet<String>,
 }
 
@@ -72,6 +74,7 @@ impl Oracle {
             history: BTreeMap::new(),
             cached: BTreeMap::new(),
             dead: false,
+            drains: 0,
             reached: BTreeSet::new(),
         }
     }
@@ -165,11 +168,12 @@ impl Oracle {
         self.settle(now);
         ensure(!self.dead, "Closed")?;
         match self.mode {
-            Mode::Drained => return Ok(()),
+            Mode::Drained => {}
             Mode::Draining(_) => return Err("Draining"),
             Mode::ShutDown => return Err("Closed"),
             Mode::Open => self.mode = Mode::Draining(deadline),
         }
+        self.drains += 1;
         self.settle(now);
         Ok(())
     }
@@ -298,7 +302,11 @@ impl Oracle {
             {
                 Err(format!("{request} is known"))
             }
-            Event::Drained | Event::DrainTimedOut { .. } => Ok(()),
+            Event::Drained | Event::DrainTimedOut { .. } => {
+                self.drains = (self.drains.checked_sub(1))
+                    .ok_or("a drain has ended that nobody had begun, or twice")?;
+                Ok(())
+            }
             Event::Died(cause) if !self.dead => {
                 Err(format!("nobody did wrong, and it died: {cause}"))
             }
