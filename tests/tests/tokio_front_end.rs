@@ -30,7 +30,7 @@ const COMPLETED: End = End::Completed(Finish::Length);
 fn threads() -> Runtime {
     (Builder::new_multi_thread().worker_threads(2).enable_time())
         .build()
-        .unwrap()
+        .expect("a valid setting")
 }
 
 /// On real threads; a hang is a failure.
@@ -42,7 +42,11 @@ fn real<T>(test: impl Future<Output = T>) -> T {
 /// On one thread, under a clock that goes on only when nothing else can.
 fn paused<T>(test: impl Future<Output = T>) -> T {
     let mut builder = Builder::new_current_thread();
-    let runtime = builder.enable_time().start_paused(true).build().unwrap();
+    let runtime = builder
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a valid setting");
     let limited = async { timeout(MINUTE * 48, test).await };
     runtime.block_on(limited).expect("it hangs")
 }
@@ -59,28 +63,37 @@ impl Served {
 
     fn with(config: EngineConfig) -> (Self, EngineHandle<Backend>) {
         let (served, engine) = Served::engine(config);
-        let room = NonZeroU32::new(ROOM).unwrap();
-        (served, EngineHandle::start(engine, room).unwrap())
+        let room = NonZeroU32::new(ROOM).expect("a valid setting");
+        (
+            served,
+            EngineHandle::start(engine, room).expect("a valid setting"),
+        )
     }
 
     fn engine(config: EngineConfig) -> (Self, BatchEngine<Backend>) {
-        let spec = ModelCacheSpec::new(2, 1, 8, 4).unwrap();
-        let pool = Arc::new(BlockPool::new(spec.clone(), BLOCKS).unwrap());
+        let spec = ModelCacheSpec::new(2, 1, 8, 4).expect("a valid setting");
+        let pool = Arc::new(BlockPool::new(spec.clone(), BLOCKS).expect("a valid setting"));
         let backend = Handle::default();
         let model = Backend::new(spec, backend.clone());
-        let engine = BatchEngine::new(pool.clone(), model, config).unwrap();
+        let engine = BatchEngine::new(pool.clone(), model, config).expect("as the test has it");
         (Served { pool, backend }, engine)
     }
 
     fn request(&self, name: &str, max_tokens: u32) -> NewRequest {
         let prompt = prompt(max_tokens);
-        NewRequest::new(self.pool.agent(name).unwrap(), prompt, max_tokens)
+        NewRequest::new(
+            self.pool.agent(name).expect("as the test has it"),
+            prompt,
+            max_tokens,
+        )
     }
 
     /// Leaves too few blocks for any request.
     fn take_all(&self) -> BlockLease<'_> {
-        let other = self.pool.agent("other").unwrap();
-        self.pool.allocate(BLOCKS, LayerId(0), other).unwrap()
+        let other = self.pool.agent("other").expect("as the test has it");
+        self.pool
+            .allocate(BLOCKS, LayerId(0), other)
+            .expect("as the test has it")
     }
 
     /// The next step of the model waits for what is returned to be dropped, or sent to.
@@ -98,7 +111,7 @@ fn prompt(max: u32) -> Vec<u32> {
     (0..)
         .map(|salt| (0..5).map(|i| i * 7 + salt).collect::<Vec<u32>>())
         .find(|prompt| expected(prompt, max).1 == Finish::Length)
-        .unwrap()
+        .expect("as the test has it")
 }
 
 async fn all_of(stream: &mut TokenStream<Backend>) -> (Vec<u32>, StreamEnd) {
@@ -126,7 +139,7 @@ async fn streams_in_order() {
     let (served, engine) = Served::new();
     for turn in 0..3 {
         let request = served.request("alice", ROOM);
-        let mut stream = engine.submit(request).await.unwrap();
+        let mut stream = engine.submit(request).await.expect("as the test has it");
         let (tokens, end) = all_of(&mut stream).await;
         assert_eq!(tokens, expected(&prompt(ROOM), ROOM).0);
         assert_eq!((&end.end, end.generated), (&COMPLETED, ROOM));
@@ -147,7 +160,10 @@ fn a_stream_has_its_tokens_in_order_and_then_the_end() {
 fn a_stream_is_a_stream() {
     real(async {
         let (served, engine) = Served::new();
-        let mut stream = engine.submit(served.request("alice", 2)).await.unwrap();
+        let mut stream = engine
+            .submit(served.request("alice", 2))
+            .await
+            .expect("as the test has it");
         let mut items = Vec::new();
         loop {
             let polled = std::future::poll_fn(|cx| {
@@ -175,7 +191,10 @@ fn a_hundred_clients_at_once() {
                     (engine.clone(), served.request(&format!("agent-{i}"), ROOM));
                 tokio::spawn(async move {
                     for _ in 0..3 {
-                        let mut stream = engine.submit(request.clone()).await.unwrap();
+                        let mut stream = engine
+                            .submit(request.clone())
+                            .await
+                            .expect("as the test has it");
                         // Every seventh walks away in the middle.
                         if i % 7 == 0 {
                             let _ = stream.recv().await;
@@ -196,7 +215,7 @@ fn a_hundred_clients_at_once() {
             })
             .collect();
         for client in clients {
-            client.await.unwrap();
+            client.await.expect("as the test has it");
         }
         assert_eq!(engine.drain(MINUTE).await, Ok(DrainEnd::Drained));
         let snapshot = engine.snapshot();
@@ -213,14 +232,22 @@ fn a_hundred_clients_at_once() {
 
 async fn dropped_streams() {
     let (served, engine) = Served::new();
-    drop(engine.submit(served.request("alice", ROOM)).await.unwrap());
+    drop(
+        engine
+            .submit(served.request("alice", ROOM))
+            .await
+            .expect("as the test has it"),
+    );
     // In the middle of a step, too, which waits for its stream to be there.
     let (hand_over, handed_over) = mpsc::channel::<TokenStream<Backend>>();
     served.backend.during(Call::Step, move || {
         drop(handed_over.recv_timeout(Duration::from_secs(60)));
     });
-    let stream = engine.submit(served.request("bob", ROOM)).await.unwrap();
-    hand_over.send(stream).unwrap();
+    let stream = engine
+        .submit(served.request("bob", ROOM))
+        .await
+        .expect("as the test has it");
+    hand_over.send(stream).expect("as the test has it");
     assert_eq!(engine.drain(MINUTE).await, Ok(DrainEnd::Drained));
     assert_eq!(engine.snapshot().counters.cancelled, 2);
     engine.shutdown().await;
@@ -239,7 +266,10 @@ fn a_dropped_stream_cancels_a_request_that_waits() {
     paused(async {
         let (served, engine) = Served::new();
         let _held = served.take_all();
-        let stream = engine.submit(served.request("alice", ROOM)).await.unwrap();
+        let stream = engine
+            .submit(served.request("alice", ROOM))
+            .await
+            .expect("as the test has it");
         sleep(MINUTE).await;
         drop(stream);
         sleep(Duration::from_millis(1)).await;
@@ -253,9 +283,15 @@ fn a_dropped_stream_cancels_a_request_that_waits() {
 
 async fn slow_and_fast() {
     let (served, engine) = Served::new();
-    let mut slow = engine.submit(served.request("slow", 40)).await.unwrap();
+    let mut slow = engine
+        .submit(served.request("slow", 40))
+        .await
+        .expect("as the test has it");
     for _ in 0..5 {
-        let mut fast = engine.submit(served.request("fast", ROOM)).await.unwrap();
+        let mut fast = engine
+            .submit(served.request("fast", ROOM))
+            .await
+            .expect("as the test has it");
         let (tokens, end) = all_of(&mut fast).await;
         assert_eq!(
             (tokens, end.end),
@@ -284,7 +320,7 @@ fn a_deadline_passes_on_tokios_clock() {
             ..served.request("alice", ROOM)
         };
         let before = Instant::now();
-        let mut stream = engine.submit(request).await.unwrap();
+        let mut stream = engine.submit(request).await.expect("as the test has it");
         let (_, end) = all_of(&mut stream).await;
         assert_eq!(end.end, End::Cancelled(CancelReason::Deadline));
         let waited = before.elapsed();
@@ -301,7 +337,10 @@ fn blocks_that_others_give_back_are_asked_for_again() {
         let (served, engine) = Served::new();
         let mut stream = {
             let _held = served.take_all();
-            let stream = engine.submit(served.request("alice", ROOM)).await.unwrap();
+            let stream = engine
+                .submit(served.request("alice", ROOM))
+                .await
+                .expect("as the test has it");
             sleep(MINUTE).await;
             assert_eq!(engine.snapshot().requests.waiting, 1);
             stream
@@ -313,7 +352,10 @@ fn blocks_that_others_give_back_are_asked_for_again() {
 async fn drains() {
     let (served, engine) = Served::new();
     let go = served.hold_a_step();
-    let mut stream = engine.submit(served.request("alice", ROOM)).await.unwrap();
+    let mut stream = engine
+        .submit(served.request("alice", ROOM))
+        .await
+        .expect("as the test has it");
     let draining = {
         let engine = engine.clone();
         tokio::spawn(async move { engine.drain(MINUTE).await })
@@ -321,7 +363,10 @@ async fn drains() {
     while engine.closed().is_none() {
         tokio::task::yield_now().await;
     }
-    let refused = engine.submit(served.request("bob", 1)).await.unwrap_err();
+    let refused = engine
+        .submit(served.request("bob", 1))
+        .await
+        .expect_err("as the test has it");
     assert_eq!(refused, SubmitError::Closed(Closed::Draining));
     let second = engine.drain(MINUTE).await;
     assert!(
@@ -329,11 +374,17 @@ async fn drains() {
         "{second:?}"
     );
     drop(go);
-    assert_eq!(draining.await.unwrap(), Ok(DrainEnd::Drained));
+    assert_eq!(
+        draining.await.expect("as the test has it"),
+        Ok(DrainEnd::Drained)
+    );
     assert_eq!(all_of(&mut stream).await.1.end, COMPLETED);
     assert_eq!(engine.drain(MINUTE).await, Ok(DrainEnd::Drained), "still");
-    engine.resume().unwrap();
-    let mut stream = engine.submit(served.request("bob", 1)).await.unwrap();
+    engine.resume().expect("as the test has it");
+    let mut stream = engine
+        .submit(served.request("bob", 1))
+        .await
+        .expect("as the test has it");
     assert_eq!(all_of(&mut stream).await.1.end, COMPLETED);
 }
 
@@ -348,14 +399,20 @@ fn a_drain_ends_by_its_time() {
     paused(async {
         let (served, engine) = Served::new();
         let held = served.take_all();
-        let mut stream = engine.submit(served.request("alice", ROOM)).await.unwrap();
+        let mut stream = engine
+            .submit(served.request("alice", ROOM))
+            .await
+            .expect("as the test has it");
         let before = Instant::now();
         let drained = engine.drain(MINUTE).await;
         assert_eq!(drained, Ok(DrainEnd::TimedOut { left: 1 }));
         assert!(before.elapsed() >= MINUTE);
         // And it is open again.
         drop(held);
-        let mut bob = engine.submit(served.request("bob", 1)).await.unwrap();
+        let mut bob = engine
+            .submit(served.request("bob", 1))
+            .await
+            .expect("as the test has it");
         assert_eq!(all_of(&mut bob).await.1.end, COMPLETED);
         assert_eq!(all_of(&mut stream).await.1.end, COMPLETED);
     });
@@ -369,12 +426,15 @@ fn a_full_queue_refuses_at_once() {
             ..EngineConfig::default()
         });
         let _held = served.take_all();
-        let _first = engine.submit(served.request("alice", ROOM)).await.unwrap();
+        let _first = engine
+            .submit(served.request("alice", ROOM))
+            .await
+            .expect("as the test has it");
         let before = Instant::now();
         let refused = engine
             .submit(served.request("bob", ROOM))
             .await
-            .unwrap_err();
+            .expect_err("as the test has it");
         assert_eq!(refused, SubmitError::QueueFull { waiting: 1 });
         assert_eq!(before.elapsed(), Duration::ZERO);
     });
@@ -383,7 +443,10 @@ fn a_full_queue_refuses_at_once() {
 async fn shuts_down() {
     let (served, engine) = Served::new();
     let go = served.hold_a_step();
-    let mut stream = engine.submit(served.request("alice", ROOM)).await.unwrap();
+    let mut stream = engine
+        .submit(served.request("alice", ROOM))
+        .await
+        .expect("as the test has it");
     let draining = {
         let engine = engine.clone();
         tokio::spawn(async move { engine.drain(MINUTE).await })
@@ -393,7 +456,7 @@ async fn shuts_down() {
     }
     drop(go);
     assert_eq!(engine.shutdown().await, Closed::ShutDown);
-    let drained = draining.await.unwrap();
+    let drained = draining.await.expect("as the test has it");
     let end = all_of(&mut stream).await.1.end;
     // It may have been quicker.
     match end {
@@ -402,7 +465,10 @@ async fn shuts_down() {
         }
         end => assert_eq!((end, drained), (COMPLETED, Ok(DrainEnd::Drained))),
     }
-    let refused = engine.submit(served.request("bob", 1)).await.unwrap_err();
+    let refused = engine
+        .submit(served.request("bob", 1))
+        .await
+        .expect_err("as the test has it");
     assert_eq!(refused, SubmitError::Closed(Closed::ShutDown));
     assert_eq!(engine.shutdown().await, Closed::ShutDown, "again");
     assert_eq!(served.pool.snapshot().used, 0);
@@ -419,7 +485,12 @@ async fn backend_dies(wrong: Wrong) {
     let go = served.hold_a_step();
     let mut streams = Vec::new();
     for name in ["alice", "bob", "carol"] {
-        streams.push(engine.submit(served.request(name, 40)).await.unwrap());
+        streams.push(
+            engine
+                .submit(served.request(name, 40))
+                .await
+                .expect("as the test has it"),
+        );
     }
     served.backend.do_wrong(wrong);
     drop(go);
@@ -427,7 +498,10 @@ async fn backend_dies(wrong: Wrong) {
         let end = all_of(stream).await.1.end;
         assert!(is_dead(&end), "{end:?}");
     }
-    let refused = engine.submit(served.request("dave", 1)).await.unwrap_err();
+    let refused = engine
+        .submit(served.request("dave", 1))
+        .await
+        .expect_err("as the test has it");
     assert!(matches!(
         refused,
         SubmitError::Closed(Closed::EngineDead(_))
@@ -456,7 +530,10 @@ fn what_unwinds_through_the_engine_is_its_end_too() {
         let (served, engine) = Served::new();
         let unwind = || std::panic::resume_unwind(Box::new(7_u8));
         served.backend.during(Call::Step, unwind);
-        let mut stream = engine.submit(served.request("alice", ROOM)).await.unwrap();
+        let mut stream = engine
+            .submit(served.request("alice", ROOM))
+            .await
+            .expect("as the test has it");
         assert!(is_dead(&all_of(&mut stream).await.1.end));
         assert!(matches!(engine.shutdown().await, Closed::EngineDead(_)));
         assert_eq!(served.pool.snapshot().used, 0);
@@ -472,12 +549,15 @@ fn an_aborted_task_ends_every_stream_and_the_engine() {
             let (entered, in_it) = mpsc::channel();
             let (go, gone) = mpsc::channel::<()>();
             served.backend.during(Call::Step, move || {
-                entered.send(()).unwrap();
+                entered.send(()).expect("as the test has it");
                 let _ = gone.recv_timeout(Duration::from_secs(60));
             });
-            let mut stream = engine.submit(served.request("alice", ROOM)).await.unwrap();
+            let mut stream = engine
+                .submit(served.request("alice", ROOM))
+                .await
+                .expect("as the test has it");
             if in_step {
-                in_it.recv().unwrap();
+                in_it.recv().expect("as the test has it");
             }
             engine.abort();
             // Before the step is over.
@@ -488,7 +568,10 @@ fn an_aborted_task_ends_every_stream_and_the_engine() {
                 message: "the step loop was left half-way".to_owned(),
             };
             assert_eq!(closed, Closed::EngineDead(cause));
-            let refused = engine.submit(served.request("bob", 1)).await.unwrap_err();
+            let refused = engine
+                .submit(served.request("bob", 1))
+                .await
+                .expect_err("as the test has it");
             assert_eq!(refused, SubmitError::Closed(closed));
             drop((go, held));
             while served.pool.snapshot().used > 0 {
@@ -509,18 +592,20 @@ fn a_runtime_that_ends_in_the_middle_leaves_nobody_waiting_and_no_block() {
         let held = (!in_step).then(|| served.take_all());
         let (entered, in_it) = mpsc::channel();
         served.backend.during(Call::Step, move || {
-            entered.send(()).unwrap();
+            entered.send(()).expect("as the test has it");
             std::thread::sleep(Duration::from_millis(20));
         });
-        let mut stream = (runtime.block_on(engine.submit(served.request("alice", 40)))).unwrap();
+        let mut stream = (runtime.block_on(engine.submit(served.request("alice", 40))))
+            .expect("as the test has it");
         if in_step {
-            in_it.recv().unwrap();
+            in_it.recv().expect("as the test has it");
         }
         drop(runtime);
         drop(held);
         let end = real(all_of(&mut stream)).1.end;
         assert!(is_dead(&end), "{end:?}");
-        let refused = real(engine.submit(served.request("bob", 1))).unwrap_err();
+        let refused =
+            real(engine.submit(served.request("bob", 1))).expect_err("as the test has it");
         assert!(matches!(
             refused,
             SubmitError::Closed(Closed::EngineDead(_))
@@ -538,7 +623,10 @@ fn a_runtime_that_ends_in_the_middle_leaves_nobody_waiting_and_no_block() {
 
 async fn last_handle(pool: &mut Option<Arc<BlockPool>>) {
     let (served, engine) = Served::new();
-    let mut stream = engine.submit(served.request("alice", ROOM)).await.unwrap();
+    let mut stream = engine
+        .submit(served.request("alice", ROOM))
+        .await
+        .expect("as the test has it");
     drop(engine.clone());
     drop(engine);
     let (_, end) = all_of(&mut stream).await;
@@ -554,7 +642,7 @@ fn the_engine_ends_with_its_last_handle_once_all_is_done() {
         last_handle(&mut pool).await;
         sleep(MINUTE).await;
     });
-    let pool = pool.unwrap();
+    let pool = pool.expect("as the test has it");
     assert_eq!(pool.snapshot().used, 0, "not even a cache is left");
     assert_eq!(Arc::strong_count(&pool), 1, "nobody holds the engine");
 }
@@ -565,9 +653,12 @@ fn a_step_blocks_no_worker() {
     paused(async {
         let (served, engine) = Served::new();
         let go = served.hold_a_step();
-        let mut stream = engine.submit(served.request("alice", 1)).await.unwrap();
+        let mut stream = engine
+            .submit(served.request("alice", 1))
+            .await
+            .expect("as the test has it");
         let other = tokio::spawn(async move { go.send(()).is_ok() });
-        assert!(other.await.unwrap());
+        assert!(other.await.expect("as the test has it"));
         assert_eq!(all_of(&mut stream).await.1.end, COMPLETED);
     });
 }
