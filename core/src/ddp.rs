@@ -49,6 +49,7 @@ mod coordinator;
 mod digest;
 mod gates;
 mod ids;
+mod in_process;
 pub mod invariants;
 mod message;
 mod rank;
@@ -73,6 +74,9 @@ pub use gates::{
     Vote, evaluate,
 };
 pub use ids::{BlueprintId, Epoch, Incarnation, Rank, RunId, SeedId, SlotId, View};
+pub use in_process::{
+    InProcess, InProcessExit, InProcessGroup, RoundError, RoundState, Scalar, Seat,
+};
 pub use message::{
     AbortReason, CoordinatorSays, EvictReason, Held, RankSays, ToCoordinator, ToRank,
 };
