@@ -17,7 +17,7 @@ use selvedge_core::time::SystemClock;
 
 const V1: View = View(1);
 /// Longer than any test takes: whoever is not woken fails the test by it.
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(10);
 
 fn group(patience: Duration) -> InProcessGroup<f64> {
     InProcessGroup::new(patience, Box::new(SystemClock::new()))
@@ -173,8 +173,10 @@ fn while_two_wait(
         thread::spawn(move || (handle.all_reduce(&give(V1, 0), &mut [1.0]), handle))
     });
     until_missing(&group, &[Rank(2)]);
+    let ending = Instant::now();
     let third = end(third);
     let ended = threads.map(|thread| thread.join().expect("it does not panic"));
+    assert!(ending.elapsed() < LONG / 2, "nobody woke them");
     drop(third);
     ended.map(|(result, _handle)| result)
 }
@@ -220,11 +222,11 @@ fn who_leaves_by_another_thread_wakes_all_who_wait() {
     let exit = first.exit();
     let thread = thread::spawn(move || first.all_reduce(&give(V1, 0), &mut [1.0]));
     until_missing(&group, &[Rank(1)]);
+    let leaving = Instant::now();
     exit.leave(V1);
-    assert_eq!(
-        thread.join().expect("it does not panic"),
-        Err(left(Rank(0)))
-    );
+    let ended = thread.join().expect("it does not panic");
+    assert_eq!(ended, Err(left(Rank(0))));
+    assert!(leaving.elapsed() < LONG / 2, "nobody woke it");
 }
 
 #[test]

@@ -7,5 +7,6 @@ pub mod checker;
 pub mod epoch;
 pub mod gate_sync;
 pub mod pool;
+pub mod pool_history;
 pub mod slot;
 pub mod ticket;
