@@ -261,6 +261,22 @@ fn the_deadline_names_who_is_missing_and_ends_the_round_for_all() {
 }
 
 #[test]
+fn the_first_deadline_wakes_who_came_later() {
+    let patience = Duration::from_secs(1);
+    let group = group(patience);
+    let [mut first, mut second, _third] = entered(&group);
+    let early = thread::spawn(move || (first.all_reduce(&give(V1, 0), &mut [1.0]), first));
+    until_missing(&group, &ranks([1, 2]));
+    thread::sleep(patience * 7 / 10);
+    let begun = Instant::now();
+    let late = second.all_reduce(&give(V1, 0), &mut [1.0]);
+    assert!(begun.elapsed() < patience, "it ended by its own deadline");
+    let (early, _first) = early.join().expect("it does not panic");
+    assert!(matches!(early, Err(RoundError::Deadline { .. })));
+    assert_eq!(late, early);
+}
+
+#[test]
 fn thousands_of_rounds_by_threads_of_uneven_speed_never_mix() {
     const ROUNDS: u64 = 3_000;
     let group = group(LONG);
@@ -511,6 +527,7 @@ fn wrong_calls_are_refused_by_name_and_change_nothing() {
 #[test]
 fn buckets_of_two_lengths_fail_the_round_for_all_and_stay_as_they_are() {
     let group = group(LONG);
+    let begun = Instant::now();
     let handles: [InProcess<f64>; 3] = entered(&group);
     let threads = handles.into_iter().enumerate().map(|(rank, mut handle)| {
         thread::spawn(move || {
@@ -523,6 +540,7 @@ fn buckets_of_two_lengths_fail_the_round_for_all_and_stay_as_they_are() {
     let ended: Vec<_> = ended
         .map(|thread| thread.join().expect("it does not panic"))
         .collect();
+    assert!(begun.elapsed() < LONG / 2, "nobody woke them");
     for (result, bucket, _) in ended {
         let error = result.expect_err("they differ").to_string();
         assert_eq!(
