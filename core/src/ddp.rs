@@ -40,7 +40,8 @@
 //! coordinator at a time: the lock on its store sees to that.
 //!
 //! # What is not here
-//! Sockets, threads, files, an encoding. [`Durable`] and [`RankCheckpoint`] are plain values; a
+//! Sockets, files, an encoding; nor a thread, though [`InProcessGroup`] lets those of one process
+//! reduce together. [`Durable`] and [`RankCheckpoint`] are plain values; a
 //! store says how they are written down.
 
 mod alpha;

@@ -38,6 +38,9 @@ mod sealed {
 
 /// The ranks of one process that reduce together.
 ///
+/// **One handle a rank, in the thread that trains; to give up is to drop it.** Whoever completes
+/// a round adds it up with the lock held: all others of the view wait for the sum anyhow.
+///
 /// ```
 /// use core::time::Duration;
 /// use selvedge_core::ddp::{
@@ -66,7 +69,7 @@ mod sealed {
 ///     }));
 /// }
 /// for thread in threads {
-///     assert_eq!(thread.join()?, (1, [0.5, -1.0]));
+///     assert_eq!(JoinHandle::join(thread)?, (1, [0.5, -1.0]));
 /// }
 /// # Ok::<(), selvedge_core::ddp::RoundError>(())
 /// ```
