@@ -38,7 +38,7 @@ fn every_history_of_the_pool_that_ships_is_explained() {
     let mut kinds: Vec<Discriminant<Answer>> = Vec::new();
     for seed in 0..1_000 {
         let scripts: Vec<_> = (0..3).map(|thread| script(seed, thread)).collect();
-        let pause = |thread, n| draw(seed, thread, 1_000 + n) % 3 == 0;
+        let pause = |thread, n| draw(seed, thread, 1_000 + n).is_multiple_of(3);
         let history = History::record(&SharedPool::new(3, 3), 3, &scripts, pause);
         assert_eq!(history.calls.len(), 18);
         overlaps += history.overlaps();
