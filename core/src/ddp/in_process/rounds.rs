@@ -100,7 +100,7 @@ pub enum RoundError {
         /// How many it gave.
         length: usize,
     },
-    /// A member left the view, so that no further round of it can be complete.
+    /// A member left the view, or entered a newer one without it, so that no further round of it can be complete.
     #[error("{rank} has left {view}")]
     Left {
         /// The view.
@@ -257,12 +257,10 @@ impl RoundState {
                 given: sorted,
             });
         }
-        if let Some(older) = life.inside {
-            self.leave(seat, older);
-        }
         if let Some(life) = self.life(seat) {
-            life.inside = Some(view);
+            (life.inside, life.left) = (Some(view), life.left.max(life.inside));
         }
+        self.pass_by(rank, |older| older < view);
         let lost = self.lost(view, &sorted);
         let rounds = self.views.entry(view).or_insert(Rounds {
             members: sorted,
@@ -274,6 +272,7 @@ impl RoundState {
         if let Some(lost) = lost {
             rounds.fail(lost);
         }
+        self.forget_empty_views();
         Ok(())
     }
 
@@ -285,10 +284,7 @@ impl RoundState {
             return;
         }
         (life.inside, life.left) = (None, life.left.max(Some(view)));
-        let rank = seat.rank;
-        if let Some(rounds) = self.views.get_mut(&view) {
-            rounds.fail(RoundError::Left { view, rank });
-        }
+        self.pass_by(seat.rank, |other| other <= view);
         self.forget_empty_views();
     }
 
@@ -402,11 +398,21 @@ impl RoundState {
         rounds.ok_or(RoundError::NotEntered { view, rank })
     }
 
+    /// Fails those views that the rank will not be in any more: also one that it never entered,
+    /// but is past.
+    fn pass_by(&mut self, rank: Rank, is_past: impl Fn(View) -> bool) {
+        for (&view, rounds) in &mut self.views {
+            if is_past(view) && rounds.members.contains(&rank) {
+                rounds.fail(RoundError::Left { view, rank });
+            }
+        }
+    }
+
     /// The first member that will never contribute to the view.
     fn lost(&self, view: View, members: &[Rank]) -> Option<RoundError> {
         members.iter().find_map(|&rank| {
             let life = self.ranks.get(&rank)?;
-            if life.left >= Some(view) {
+            if life.left >= Some(view) || life.inside > Some(view) {
                 return Some(RoundError::Left { view, rank });
             }
             (!life.present).then_some(RoundError::Gone { view, rank })
