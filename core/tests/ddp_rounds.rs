@@ -1,5 +1,6 @@
 //! The contract of a collective over whatever ranks may do: enter, contribute, give up, leave,
 //! go and come back, in any order and with any view.
+#![allow(clippy::disallowed_types, reason = "proptest's macros name std's Arc")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
