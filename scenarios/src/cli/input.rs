@@ -83,8 +83,9 @@ pub(super) fn distinct(
     one: (&str, Option<&Path>),
     other: (&str, Option<&Path>),
 ) -> Result<(), Stop> {
+    // What cannot be found, as standard input, is the same as nothing.
     let place = |path: Option<&Path>| path.and_then(|path| path.canonicalize().ok());
-    if one.1.is_some() && place(one.1) == place(other.1) {
+    if place(one.1).is_some_and(|one| place(other.1) == Some(one)) {
         return Err(Stop::usage(format!(
             "{} and {} name the same file; give each its own",
             one.0, other.0
