@@ -1,7 +1,7 @@
 //! `selvedge estimate`: how long the explorer's full search of each body would take.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::time::Duration;
 
 use selvedge_sim::child::{Children, Request};
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::check::{DEFAULT_BUDGET, INTERRUPTED, interrupted, on_ctrl_c, own_children};
 use super::{EstimateArgs, Exit, Stop, input, say};
 use crate::Scenario;
+use crate::report::json::replace;
 use crate::report::table;
 
 /// No body's probes take longer.
@@ -230,9 +231,5 @@ fn write(mut file: File, args: &EstimateArgs, rows: &[Row]) -> io::Result<()> {
     });
     let mut text = serde_json::to_vec_pretty(&run)?;
     text.push(b'\n');
-    if file.metadata()?.is_file() {
-        file.set_len(0)?;
-    }
-    file.write_all(&text)?;
-    file.flush()
+    replace(&mut file, &text)
 }

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::check::{interrupted, on_ctrl_c};
 use super::{Exit, ServeTraceArgs, Stop, input, say};
+use crate::report::json::replace;
 use crate::report::table;
 use crate::serving::{
     Progress, ServeConfig, ServeError, ServeReport, StepCost, Trace, page, report, serve,
@@ -54,16 +55,17 @@ pub(super) fn serve_trace(args: &ServeTraceArgs) -> Result<Exit, Stop> {
         message: format!("{name}: {error}"),
     })?;
 
-    if let Some(file) = json {
+    if let Some(mut file) = json {
         let text = json!({"schema": 1, "trace": name, "report": report});
         let text = format!("{text:#}\n");
-        write(file, &text).map_err(|error| Stop::harness("cannot write the JSON", error))?;
+        replace(&mut file, text.as_bytes())
+            .map_err(|error| Stop::harness("cannot write the JSON", error))?;
     }
-    if let Some(file) = html {
+    if let Some(mut file) = html {
         let title = format!("{name}, served");
         page::render(&title, &report)
             .map_err(io::Error::other)
-            .and_then(|page| write(file, &page))
+            .and_then(|page| replace(&mut file, page.as_bytes()))
             .map_err(|error| Stop::harness("cannot write the page", error))?;
     }
     say(&render(&name, &report, started.elapsed()))?;
@@ -150,14 +152,6 @@ fn render(name: &str, report: &ServeReport, took: Duration) -> String {
         false => format!("every accepted request has ended; {took}"),
     };
     format!("{table}\n\n{ended}")
-}
-
-fn write(mut file: File, text: &str) -> io::Result<()> {
-    if file.metadata()?.is_file() {
-        file.set_len(0)?;
-    }
-    file.write_all(text.as_bytes())?;
-    file.flush()
 }
 
 /// A bar where standard error is a terminal, a line now and then otherwise.

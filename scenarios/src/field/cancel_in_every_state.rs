@@ -23,7 +23,7 @@ use selvedge_core::time::Instant;
 use selvedge_core::{AgentId, BlockLease, BlockPool, LayerId, RequestId};
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
-use crate::bed::{Bed, Script, agent_of, check_all_back, end_of, pool_of, tokens_of};
+use crate::bed::{Bed, Script, agent_of, check_all_back, end_of, in_rounds, pool_of, tokens_of};
 use crate::registry::{Expect, Scenario, explorer, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -51,7 +51,6 @@ pub(super) const SCENARIO: Scenario = Scenario {
     engines: &[explorer(Expect::Finds), shuttle(Expect::Finds)],
 };
 
-const MOST_ROUNDS: u32 = 40;
 const ALICE: usize = 0;
 const BOB: usize = 1;
 /// Turns that race with the rest.
@@ -71,14 +70,7 @@ trait Server: Send + Sync + 'static {
 }
 
 fn submit_step_cancel_drain<P: Platform, T: Server>(cx: &Cx) -> Observation {
-    let mut outcome = String::new();
-    for _ in 0..cx.rounds().min(MOST_ROUNDS) {
-        outcome = one_server::<P, T>();
-    }
-    match cx.rounds() {
-        1 => Observation::of(outcome),
-        _ => Observation::none(),
-    }
+    in_rounds(cx, one_server::<P, T>)
 }
 
 fn one_server<P: Platform, T: Server>() -> String {

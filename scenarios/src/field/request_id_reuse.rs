@@ -21,7 +21,7 @@ use selvedge_core::platform::{JoinHandle, Mutex, Platform, Shared};
 use selvedge_core::time::Instant;
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
-use crate::bed::{Bed, Script};
+use crate::bed::{Bed, Script, in_rounds};
 use crate::registry::{BY_LUCK, Expect, Scenario, explorer, loom, native, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -44,8 +44,6 @@ pub(super) const SCENARIO: Scenario = Scenario {
     ],
 };
 
-const MOST_ROUNDS: u32 = 40;
-
 /// What was told of the client's requests, by the number of the attempt.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Told {
@@ -63,14 +61,7 @@ trait Server: Send + Sync + 'static {
 }
 
 fn sent_again<P: Platform, T: Server>(cx: &Cx) -> Observation {
-    let mut outcome = String::new();
-    for _ in 0..cx.rounds().min(MOST_ROUNDS) {
-        outcome = one_client::<P, T>();
-    }
-    match cx.rounds() {
-        1 => Observation::of(outcome),
-        _ => Observation::none(),
-    }
+    in_rounds(cx, one_client::<P, T>)
 }
 
 fn one_client<P: Platform, T: Server>() -> String {

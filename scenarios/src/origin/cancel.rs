@@ -12,7 +12,8 @@ use selvedge_core::platform::{JoinHandle, Platform, Shared as _};
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
 use super::scheduler::{Loop, Scheduler, Server, told_to};
-use super::subject::{ALICE, BOB, Fate, Setup, in_rounds};
+use super::subject::{ALICE, BOB, Fate, Setup};
+use crate::bed::in_rounds;
 use crate::registry::{Expect, Scenario, explorer, loom, native};
 
 pub(super) const SCENARIO: Scenario = Scenario {

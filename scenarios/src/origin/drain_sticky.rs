@@ -12,9 +12,8 @@ use selvedge_core::platform::{JoinHandle, Platform, Shared as _};
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
 use super::engine::OriginEngine;
-use super::subject::{
-    ALICE, BOB, CAROL, Engine, Refused, Setup, Shipped, check_none_live, in_rounds, run,
-};
+use super::subject::{ALICE, BOB, CAROL, Engine, Refused, Setup, Shipped, check_none_live, run};
+use crate::bed::in_rounds;
 use crate::registry::{Expect, Scenario, explorer, loom, native};
 
 pub(super) const SCENARIO: Scenario = Scenario {

@@ -14,8 +14,7 @@ use selvedge_core::platform::{JoinHandle, Mutex, Platform, Shared as _};
 use selvedge_core::time::Instant;
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
-use super::subject::in_rounds;
-use crate::bed::{Bed, Script, token_of};
+use crate::bed::{Bed, Script, in_rounds, token_of};
 use crate::registry::{Expect, Scenario, explorer, loom, native, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {

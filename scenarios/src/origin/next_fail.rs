@@ -13,10 +13,9 @@ use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
 use super::engine::OriginEngine;
 use super::subject::{
-    ALICE, BOB, CAROL, Engine, Fate, Refused, Setup, Shipped, check_blocks, check_none_live,
-    in_rounds, run,
+    ALICE, BOB, CAROL, Engine, Fate, Refused, Setup, Shipped, check_blocks, check_none_live, run,
 };
-use crate::bed::Script;
+use crate::bed::{Script, in_rounds};
 use crate::registry::{Expect, Scenario, explorer, loom, native};
 
 pub(super) const SCENARIO: Scenario = Scenario {

@@ -12,8 +12,9 @@ use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
 use super::engine::OriginEngine;
 use super::subject::{
-    ALICE, Engine, Fate, Refused, Setup, Shipped, check_blocks, check_none_live, in_rounds, run,
+    ALICE, Engine, Fate, Refused, Setup, Shipped, check_blocks, check_none_live, run,
 };
+use crate::bed::in_rounds;
 use crate::registry::{Expect, Scenario, explorer, loom, native};
 
 pub(super) const SCENARIO: Scenario = Scenario {

@@ -7,7 +7,7 @@ use selvedge_core::engine::{
 use selvedge_core::platform::Platform;
 use selvedge_core::time::Instant;
 use selvedge_core::{AgentId, RequestId};
-use selvedge_sim::{Cx, Observation, reach, violation};
+use selvedge_sim::{reach, violation};
 
 use crate::bed::{Bed, Script, agent_of};
 
@@ -136,21 +136,6 @@ pub(crate) fn check_blocks<E: Engine>(engine: &E, total: u32, signature: &str) {
     match engine.available() {
         all if all == total => {}
         some => violation!(signature, "{some} of {total} blocks are available"),
-    }
-}
-
-/// Where each round starts threads, which is what takes the time.
-const MOST_ROUNDS: u32 = 40;
-
-/// One round under a checker, which tries every order; several on real threads.
-pub(crate) fn in_rounds(cx: &Cx, one_round: impl Fn() -> String) -> Observation {
-    let mut outcome = String::new();
-    for _ in 0..cx.rounds().min(MOST_ROUNDS) {
-        outcome = one_round();
-    }
-    match cx.rounds() {
-        1 => Observation::of(outcome),
-        _ => Observation::none(),
     }
 }
 

@@ -13,8 +13,8 @@ use selvedge_core::platform::{JoinHandle, Platform, Shared as _};
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
 use super::scheduler::{Loop, Scheduler, Server, told_to};
-use super::subject::{ALICE, BOB, CAROL, Fate, Refused, Setup, in_rounds};
-use crate::bed::Script;
+use super::subject::{ALICE, BOB, CAROL, Fate, Refused, Setup};
+use crate::bed::{Script, in_rounds};
 use crate::registry::{Expect, Scenario, explorer, loom, native};
 
 pub(super) const SCENARIO: Scenario = Scenario {

@@ -13,11 +13,9 @@
 use selvedge_core::platform::{JoinHandle, Platform, Shared as _};
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
-use crate::bed::Script;
+use crate::bed::{Script, in_rounds};
 use crate::origin::engine::OriginEngine;
-use crate::origin::subject::{
-    ALICE, Engine, Fate, Origin, Setup, Shipped, check_none_live, in_rounds, run,
-};
+use crate::origin::subject::{ALICE, Engine, Fate, Origin, Setup, Shipped, check_none_live, run};
 use crate::registry::{BY_LUCK, Expect, Scenario, explorer, loom, native, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {
