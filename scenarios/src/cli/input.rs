@@ -211,7 +211,7 @@ mod tests {
                 .unwrap_err()
                 .ends_with("did you mean 'loom'?")
         );
-        assert!(no_such_scenario("pool-chek-then-act").contains("'pool-check-then-act'"));
+        assert!(no_such_scenario("lost-wakup").contains("'lost-wakeup'"));
         assert!(no_such_scenario("lsit").contains("'list'"));
         assert!(no_such_scenario("zzzz").contains("`selvedge list`"));
     }
@@ -221,8 +221,8 @@ mod tests {
         let ids = |filter: &str| {
             select(&[filter.to_owned()]).map(|found| found.iter().map(|s| s.id).collect::<Vec<_>>())
         };
-        assert_eq!(ids("POOL-check-then-act").unwrap(), ["pool-check-then-act"]);
-        assert!(ids("pool").unwrap().contains(&"pool-check-then-act"));
+        assert_eq!(ids("LOST-wakeup").unwrap(), ["lost-wakeup"]);
+        assert!(ids("abba").unwrap().contains(&"abba-2"));
         assert!(ids("").is_err());
         assert_eq!(select(&[]).unwrap().len(), registry::all().len());
     }
