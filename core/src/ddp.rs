@@ -53,6 +53,8 @@ mod ids;
 mod in_process;
 pub mod invariants;
 mod message;
+#[cfg(feature = "net")]
+pub mod net;
 mod rank;
 mod record;
 mod schedule;

@@ -16,6 +16,8 @@ use super::digest::Digest;
 
 /// A level of alpha from 0 to 1, in billionths.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "net", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "net", serde(try_from = "u32"))]
 pub struct AlphaLevel(u32);
 
 impl AlphaLevel {
@@ -88,6 +90,8 @@ impl AlphaLevel {
 
 /// How steep a sigmoid is, in thousandths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "net", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "net", serde(try_from = "u32"))]
 pub struct Steepness(u32);
 
 impl Steepness {
@@ -116,6 +120,18 @@ impl Steepness {
         Ok(Steepness((steepness * 1e3).round() as u32))
     }
 
+    /// The steepness of so many thousandths.
+    ///
+    /// # Errors
+    /// [`AlphaError::TooFlat`] below 0.1, `TooSteep` above a million.
+    pub fn from_thousandths(thousandths: u32) -> Result<Self, AlphaError> {
+        match thousandths {
+            0..100 => Err(AlphaError::TooFlat),
+            100..=1_000_000_000 => Ok(Steepness(thousandths)),
+            _ => Err(AlphaError::TooSteep),
+        }
+    }
+
     /// As a float.
     #[must_use]
     pub fn as_f64(self) -> f64 {
@@ -125,6 +141,7 @@ impl Steepness {
 
 /// The shape of a ramp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "net", derive(serde::Serialize, serde::Deserialize))]
 pub enum AlphaCurve {
     /// The same at every tick.
     Linear,
@@ -197,6 +214,8 @@ pub enum AlphaMode {
 /// # Ok::<(), selvedge_core::ddp::RetargetError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "net", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "net", serde(try_from = "super::net::AlphaParts"))]
 pub struct AlphaController {
     start: AlphaLevel,
     target: AlphaLevel,

@@ -9,6 +9,7 @@ use super::tag::StepTag;
 
 /// What one rank gives to one collective, beside its gradient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "net", derive(serde::Serialize, serde::Deserialize))]
 pub struct Contribution {
     /// What must be the same in all.
     pub tag: StepTag,

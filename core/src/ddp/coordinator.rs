@@ -40,6 +40,7 @@ pub struct RunConfig {
 
 /// A member of a view, or a rank that wants to be one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "net", derive(serde::Serialize, serde::Deserialize))]
 pub struct Member {
     /// The rank.
     pub rank: Rank,
@@ -50,6 +51,8 @@ pub struct Member {
 /// What a coordinator must not forget. **It is written down before any message that follows
 /// from it is sent**: [`CoordinatorAction::Persist`] comes first.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "net", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "net", serde(try_from = "super::net::DurableParts"))]
 pub struct Durable {
     /// The view. Were it forgotten, two memberships could have the same number (as torchft's
     /// `quorum_id`).

@@ -13,6 +13,7 @@ use super::stage::SeedStage;
 
 /// A gate. The numbers are the origin's; 4 is retired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "net", derive(serde::Serialize, serde::Deserialize))]
 pub enum GateLevel {
     /// Into germinated.
     G0 = 0,
@@ -28,6 +29,7 @@ pub enum GateLevel {
 
 /// How much a gate asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "net", derive(serde::Serialize, serde::Deserialize))]
 pub enum Strictness {
     /// All that is written.
     Strict,
@@ -125,6 +127,7 @@ impl GateResult {
 /// What is to be decided about a slot: every rank asks the same at the same boundary, because
 /// each derives it from the same record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "net", derive(serde::Serialize, serde::Deserialize))]
 pub struct Question {
     /// The slot.
     pub slot: SlotId,
@@ -143,6 +146,7 @@ impl Question {
 
 /// One rank's answer to one question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "net", derive(serde::Serialize, serde::Deserialize))]
 pub struct Vote {
     /// What was asked.
     pub question: Question,
@@ -154,6 +158,7 @@ pub struct Vote {
 
 /// How votes become a decision. It is over exactly the votes of the record's voters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "net", derive(serde::Serialize, serde::Deserialize))]
 pub enum Reduction {
     /// Every voter passed.
     All,
@@ -169,6 +174,7 @@ pub enum Reduction {
 
 /// What all ranks do about a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "net", derive(serde::Serialize, serde::Deserialize))]
 pub struct Decision {
     /// What was asked.
     pub question: Question,

@@ -8,6 +8,7 @@ use super::record::CommitRecord;
 
 /// What a rank has of the model's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "net", derive(serde::Serialize, serde::Deserialize))]
 pub struct Held {
     /// The epoch of the last record it has applied.
     pub epoch: Epoch,
@@ -19,6 +20,7 @@ pub struct Held {
 
 /// From a rank to the coordinator.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "net", derive(serde::Serialize, serde::Deserialize))]
 pub struct ToCoordinator {
     /// The life that says it.
     pub incarnation: Incarnation,
@@ -28,6 +30,7 @@ pub struct ToCoordinator {
 
 /// What a rank says.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "net", derive(serde::Serialize, serde::Deserialize))]
 pub enum RankSays {
     /// It wants to become a member, with parameters of this version (0: fresh ones).
     Join {
@@ -65,6 +68,7 @@ pub enum RankSays {
 
 /// From the coordinator to a rank.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "net", derive(serde::Serialize, serde::Deserialize))]
 pub struct ToRank {
     /// The life it is meant for.
     pub incarnation: Incarnation,
@@ -74,6 +78,7 @@ pub struct ToRank {
 
 /// What the coordinator says.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "net", derive(serde::Serialize, serde::Deserialize))]
 pub enum CoordinatorSays {
     /// An epoch is decided; the next begins.
     Commit {
@@ -120,6 +125,7 @@ pub enum CoordinatorSays {
 
 /// Why a rank is no member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "net", derive(serde::Serialize, serde::Deserialize))]
 pub enum EvictReason {
     /// It was too long silent, or its connection was lost.
     Suspected,
@@ -133,6 +139,7 @@ pub enum EvictReason {
 
 /// Why a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "net", derive(serde::Serialize, serde::Deserialize))]
 pub enum AbortReason {
     /// Too few ranks are left.
     QuorumLost,

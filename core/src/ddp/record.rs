@@ -11,6 +11,7 @@ use super::slot::SlotCommand;
 
 /// One rank's votes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "net", derive(serde::Serialize, serde::Deserialize))]
 pub struct Ballot {
     /// Whose.
     pub voter: Rank,
@@ -20,6 +21,8 @@ pub struct Ballot {
 
 /// What the ranks of one view decided at the end of one epoch, and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "net", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "net", serde(try_from = "super::net::RecordParts"))]
 pub struct CommitRecord {
     /// The run.
     pub run: RunId,

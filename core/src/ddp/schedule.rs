@@ -11,6 +11,8 @@ use super::slot::{CommandError, SeedSlot, SlotCommand, Transition};
 /// The slots of a run, in the order of their ids: whoever goes through them goes through them
 /// in the same order (the origin's ranks could not, and swapped their decisions: D4).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "net", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "net", serde(try_from = "super::net::ScheduleParts"))]
 pub struct Schedule(Vec<SeedSlot>);
 
 impl Schedule {

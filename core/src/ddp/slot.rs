@@ -27,6 +27,7 @@ pub const MIN_PRUNE_AGE: u32 = 5;
 
 /// How a slot is run: the same on every rank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "net", derive(serde::Serialize, serde::Deserialize))]
 pub struct SlotRules {
     /// How much its gates ask.
     pub strictness: Strictness,
@@ -76,6 +77,7 @@ pub enum PruneReason {
 
 /// The seed in a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "net", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Seed {
     pub(super) id: SeedId,
     pub(super) blueprint: BlueprintId,
@@ -105,6 +107,8 @@ pub(super) struct Seed {
 /// # Ok::<(), selvedge_core::ddp::GerminateError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "net", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "net", serde(try_from = "super::net::SlotParts"))]
 pub struct SeedSlot {
     pub(super) id: SlotId,
     pub(super) rules: SlotRules,

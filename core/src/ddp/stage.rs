@@ -7,6 +7,7 @@ use super::gates::GateLevel;
 /// Where a seed stands. The numbers are the origin's; 0 (unknown) and 5 (retired) are no
 /// stages, and an empty slot is dormant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "net", derive(serde::Serialize, serde::Deserialize))]
 pub enum SeedStage {
     /// The slot is empty.
     Dormant = 1,

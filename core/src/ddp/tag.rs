@@ -11,6 +11,7 @@ use super::ids::{Epoch, RunId, View};
 
 /// What must be the same in every contribution to one collective.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "net", derive(serde::Serialize, serde::Deserialize))]
 pub struct StepTag {
     /// The run.
     pub run: RunId,

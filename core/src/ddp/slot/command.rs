@@ -9,6 +9,7 @@ use crate::ddp::stage::SeedStage;
 
 /// One thing to do with one slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "net", derive(serde::Serialize, serde::Deserialize))]
 pub enum SlotCommand {
     /// [`SeedSlot::germinate`].
     Germinate {

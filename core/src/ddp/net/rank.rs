@@ -1,0 +1,83 @@
+//! [`RankClient`]: a rank's driver.
+
+use std::net::SocketAddr;
+
+use super::error::{RankError, RefusedCounts};
+use super::network::Network;
+use super::observe::{Observer, Recorder};
+use super::options::RankOptions;
+use super::trainee::Trainee;
+use crate::ddp::ids::{Incarnation, Rank, View};
+use crate::ddp::record::CommitRecord;
+
+/// How a run ended for a rank that saw its end.
+#[derive(Clone, Debug)]
+pub struct RankReport {
+    /// The rank.
+    pub rank: Rank,
+    /// Which life of it.
+    pub incarnation: Incarnation,
+    /// The last record.
+    pub record: CommitRecord,
+    /// The version of its parameters.
+    pub applied: u64,
+    /// The last view it was in.
+    pub view: View,
+    /// Who was refused at its own door.
+    pub refused: RefusedCounts,
+}
+
+/// One rank: drives the machine, trains the trainee, talks to the coordinator and the others.
+pub struct RankClient<N: Network, T: Trainee> {
+    network: N,
+    options: RankOptions,
+    trainee: T,
+    listener: N::Listener,
+    recorder: Recorder,
+}
+
+impl<N: Network, T: Trainee> RankClient<N, T> {
+    /// Checks everything and listens for other ranks.
+    ///
+    /// # Errors
+    /// [`RankError::Options`], [`RankError::Listen`].
+    pub async fn bind(network: N, options: RankOptions, trainee: T) -> Result<Self, RankError> {
+        options.check()?;
+        let listener = network.bind(options.listen).await;
+        Ok(RankClient {
+            listener: listener.map_err(RankError::Listen)?,
+            network,
+            options,
+            trainee,
+            recorder: Recorder::new(),
+        })
+    }
+
+    /// Where it listens for other ranks.
+    ///
+    /// # Errors
+    /// [`RankError::Listen`].
+    pub fn local_addr(&self) -> Result<SocketAddr, RankError> {
+        let address = self.network.local_addr(&self.listener);
+        address.map_err(RankError::Listen)
+    }
+
+    /// Tells `observer` what happens.
+    #[must_use]
+    pub fn observed_by(mut self, observer: impl Observer) -> Self {
+        self.recorder.tell(Box::new(observer));
+        self
+    }
+
+    /// Runs to the end. To drop the future is to crash.
+    ///
+    /// # Errors
+    /// Each of [`RankError`].
+    pub async fn run(self) -> Result<RankReport, RankError> {
+        let _ = (&self.options, self.trainee.bucket_len());
+        Err(RankError::Refused {
+            refusal: super::Refusal::WrongPlace,
+            events: Vec::new(),
+        })
+    }
+}
