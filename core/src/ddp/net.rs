@@ -22,7 +22,9 @@
 //! out, not somebody who reads the wire. A rank that knows the token is trusted, as
 //! [`ddp`](super) says.
 
+mod clock;
 mod error;
+mod link;
 mod network;
 mod observe;
 mod options;

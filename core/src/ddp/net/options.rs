@@ -77,6 +77,8 @@ pub struct Timing {
     pub reconnect_within: Duration,
     /// Of every wait.
     pub deadlines: Deadlines,
+    /// Of a rank's wait to be admitted, which may last as long as an epoch.
+    pub admission: Deadlines,
     /// Whoever has not said who he is after this is refused.
     pub door: Duration,
 }
@@ -91,6 +93,10 @@ impl Default for Timing {
                 soft: Duration::from_secs(5),
                 hard: Duration::from_secs(60),
             },
+            admission: Deadlines {
+                soft: Duration::from_secs(30),
+                hard: Duration::from_secs(3600),
+            },
             door: Duration::from_secs(2),
         }
     }
@@ -104,8 +110,10 @@ impl Timing {
                 suspect_after: self.suspect_after,
             });
         }
-        if self.deadlines.soft > self.deadlines.hard || self.deadlines.soft.is_zero() {
-            return Err(OptionsError::Deadlines(self.deadlines));
+        for deadlines in [self.deadlines, self.admission] {
+            if deadlines.soft > deadlines.hard || deadlines.soft.is_zero() {
+                return Err(OptionsError::Deadlines(deadlines));
+            }
         }
         if self.door.is_zero() {
             return Err(OptionsError::Door);

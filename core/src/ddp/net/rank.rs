@@ -10,6 +10,16 @@ use super::trainee::Trainee;
 use crate::ddp::ids::{Incarnation, Rank, View};
 use crate::ddp::record::CommitRecord;
 
+mod control;
+mod copy;
+mod door;
+mod drive;
+mod hands;
+mod mesh;
+mod perform;
+
+use drive::Drive;
+
 /// How a run ended for a rank that saw its end.
 #[derive(Clone, Debug)]
 pub struct RankReport {
@@ -28,6 +38,9 @@ pub struct RankReport {
 }
 
 /// One rank: drives the machine, trains the trainee, talks to the coordinator and the others.
+///
+/// **Bind, then run to the end.** It runs in one task, with others that read and write its
+/// connections; a runtime of one thread will do.
 pub struct RankClient<N: Network, T: Trainee> {
     network: N,
     options: RankOptions,
@@ -74,10 +87,20 @@ impl<N: Network, T: Trainee> RankClient<N, T> {
     /// # Errors
     /// Each of [`RankError`].
     pub async fn run(self) -> Result<RankReport, RankError> {
-        let _ = (&self.options, self.trainee.bucket_len());
-        Err(RankError::Refused {
-            refusal: super::Refusal::WrongPlace,
-            events: Vec::new(),
-        })
+        let port = self.local_addr()?.port();
+        let (network, listener) = (self.network, self.listener);
+        let mut drive = Drive::start(
+            network,
+            listener,
+            port,
+            self.options,
+            self.trainee,
+            self.recorder,
+        )
+        .await?;
+        while !drive.is_over() {
+            drive.turn().await?;
+        }
+        drive.end().await
     }
 }

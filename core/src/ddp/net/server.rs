@@ -7,11 +7,20 @@ use tokio::sync::mpsc;
 use super::error::{CoordinatorError, RefusedCounts};
 use super::network::Network;
 use super::observe::{Observer, Recorder};
-use super::options::CoordinatorOptions;
-use super::store::Store;
+use super::options::{CoordinatorOptions, Start};
+use super::store::{self, Store};
+use crate::ddp::coordinator::{CoordinatorAction, CoordinatorState};
 use crate::ddp::ids::View;
 use crate::ddp::record::CommitRecord;
 use crate::ddp::slot::SlotCommand;
+
+mod door;
+mod drive;
+
+use drive::{Drive, Heard};
+
+/// So many things that were heard may wait for the driver.
+const INBOX: usize = 1024;
 
 /// How a run ended, as its coordinator saw it.
 #[derive(Clone, Debug)]
@@ -25,24 +34,29 @@ pub struct CoordinatorReport {
 }
 
 /// The coordinator of a run: opens the door, drives the machine, writes its store.
+///
+/// **One for a run at a time**; the lock on its store sees to that. It runs in one task, on a
+/// runtime of one thread or more. Its store is written in that task: what is sent rests on it.
 pub struct CoordinatorServer<N: Network> {
     network: N,
     options: CoordinatorOptions,
     store: Store,
+    state: CoordinatorState,
+    begin_with: Vec<CoordinatorAction>,
     listener: N::Listener,
     recorder: Recorder,
-    commands: (mpsc::Sender<SlotCommand>, mpsc::Receiver<SlotCommand>),
+    inbox: (mpsc::Sender<Heard>, mpsc::Receiver<Heard>),
 }
 
 /// Tells a running coordinator something.
 #[derive(Clone, Debug)]
-pub struct CoordinatorHandle(mpsc::Sender<SlotCommand>);
+pub struct CoordinatorHandle(mpsc::Sender<Heard>);
 
 impl CoordinatorHandle {
     /// Asks that something be done with a slot, with the next record. False if the coordinator
     /// has ended.
     pub async fn command(&self, command: SlotCommand) -> bool {
-        self.0.send(command).await.is_ok()
+        self.0.send(Heard::Command(command)).await.is_ok()
     }
 }
 
@@ -54,18 +68,40 @@ impl<N: Network> CoordinatorServer<N> {
     pub async fn bind(
         network: N,
         options: CoordinatorOptions,
-        store: Store,
+        mut store: Store,
     ) -> Result<Self, CoordinatorError> {
         options.check()?;
+        let mut begin_with = Vec::new();
+        let durable = match &options.start {
+            Start::GoOnOr(_) => store.durable()?,
+            Start::Again(epoch) => {
+                let again = store.begin_again(*epoch)?;
+                Some(again.ok_or(CoordinatorError::NothingToBeginFrom)?)
+            }
+        };
+        let state = match (durable, &options.start) {
+            (Some(durable), _) => {
+                store::fits(&durable, &options.config)?;
+                CoordinatorState::restore(options.config, durable, &mut begin_with)?
+            }
+            (None, Start::GoOnOr(genesis)) => {
+                let state = CoordinatorState::new(options.config, genesis.clone())?;
+                begin_with.push(CoordinatorAction::Persist);
+                state
+            }
+            (None, Start::Again(_)) => return Err(CoordinatorError::NothingToBeginFrom),
+        };
         let listener = network.bind(options.listen).await;
         let listener = listener.map_err(CoordinatorError::Listen)?;
         Ok(CoordinatorServer {
             network,
             options,
             store,
+            state,
+            begin_with,
             listener,
             recorder: Recorder::new(),
-            commands: mpsc::channel(64),
+            inbox: mpsc::channel(INBOX),
         })
     }
 
@@ -88,7 +124,7 @@ impl<N: Network> CoordinatorServer<N> {
     /// A handle to tell it something while it serves.
     #[must_use]
     pub fn handle(&self) -> CoordinatorHandle {
-        CoordinatorHandle(self.commands.0.clone())
+        CoordinatorHandle(self.inbox.0.clone())
     }
 
     /// Serves until the run is over and all have heard of it. To drop the future is to crash.
@@ -96,7 +132,14 @@ impl<N: Network> CoordinatorServer<N> {
     /// # Errors
     /// Each of [`CoordinatorError`].
     pub async fn serve(self) -> Result<CoordinatorReport, CoordinatorError> {
-        let _ = (&self.options, &self.store);
-        Err(CoordinatorError::NothingToBeginFrom)
+        let (sender, mut inbox) = self.inbox;
+        let guard = door::open(self.network, self.listener, &self.options, sender);
+        let mut drive = Drive::new(self.options, self.store, self.state, self.recorder);
+        drive.act(self.begin_with)?;
+        while !drive.is_over() {
+            drive.turn(&mut inbox).await?;
+        }
+        drop(guard);
+        drive.end()
     }
 }
