@@ -3,9 +3,18 @@
 
 mod net;
 
-use net::{Tiny, committed, config, coordinator, loopback, rank, rank_options};
-use selvedge_core::ddp::net::Store;
-use selvedge_core::ddp::{Epoch, SeedStage};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use net::proxy::Proxy;
+use net::{
+    RankProcess, Seen, Tiny, committed, config, coordinator, coordinator_with, genesis, loopback,
+    rank, rank_options, timing, token, wait_for,
+};
+use selvedge_core::ddp::net::{
+    Calls, CoordinatorError, CoordinatorOptions, NetEvent, Noted, RankError, Start, Store,
+};
+use selvedge_core::ddp::{AbortReason, Epoch, Failure, Rank, RunConfig, SeedStage};
 
 const BATCHES: [u64; 4] = [1, 2, 1, 3];
 
@@ -47,4 +56,259 @@ fn four_ranks_with_uneven_loaders_agree_on_every_alpha() {
     );
     assert_eq!(seen[0].epochs[1].2[1].stage, SeedStage::Training);
     assert!(!server.news.try_iter().any(|event| committed(13)(&event)));
+}
+
+/// What all ranks of a run agree on, whatever happened to some of them meanwhile.
+fn agree(seen: &[Seen]) {
+    let longest = seen.iter().max_by_key(|seen| seen.epochs.len()).unwrap();
+    for other in seen {
+        for entry in &other.epochs {
+            assert!(
+                longest.epochs.contains(entry),
+                "{entry:?} in {:?}",
+                longest.epochs
+            );
+        }
+    }
+}
+
+fn seen(ranks: &[RankProcess]) -> Vec<Seen> {
+    ranks
+        .iter()
+        .map(|rank| rank.seen.lock().unwrap().clone())
+        .collect()
+}
+
+fn tiny(rank: u32) -> Tiny {
+    let mut tiny = Tiny::new(rank, BATCHES[rank as usize % 4]);
+    // Long enough for the test to do something meanwhile.
+    tiny.pause = Duration::from_millis(1);
+    tiny
+}
+
+fn all_ranks(config: &RunConfig, address: SocketAddr) -> Vec<RankProcess> {
+    let ranks = 0..config.world;
+    ranks
+        .map(|r| rank(rank_options(config, r, address), tiny(r)))
+        .collect()
+}
+
+fn finish(ranks: Vec<RankProcess>, last: u64) -> Vec<Seen> {
+    let seen: Vec<_> = ranks
+        .into_iter()
+        .map(|rank| {
+            let report = rank.process.join().unwrap();
+            assert_eq!(report.record.epoch, Epoch(last));
+            rank.seen.lock().unwrap().clone()
+        })
+        .collect();
+    agree(&seen);
+    for other in &seen {
+        assert_eq!(other.parameters, seen[0].parameters, "to the last bit");
+    }
+    seen
+}
+
+#[test]
+fn a_rank_that_was_killed_rejoins_at_a_boundary_with_a_copy() {
+    let config = config(4, 60);
+    let server = coordinator(config, loopback(), Store::in_memory(config.run).unwrap());
+    let mut ranks = all_ranks(&config, server.address);
+    wait_for(&server.news, committed(5));
+    let killed = ranks.remove(2);
+    killed.process.kill();
+    let of_killed = killed.seen.lock().unwrap().clone();
+    wait_for(
+        &server.news,
+        |event| matches!(event, NetEvent::Suspected(m) if m.rank == Rank(2)),
+    );
+    ranks.push(rank(rank_options(&config, 2, server.address), tiny(2)));
+    wait_for(
+        &server.news,
+        |event| matches!(event, NetEvent::ViewChange { members, .. } if members.len() == 4),
+    );
+    let seen = finish(ranks, 60);
+    assert_eq!(seen[3].loads, 1, "it has copied the parameters");
+    agree(&[of_killed, seen[0].clone()]);
+    server.process.join().unwrap();
+}
+
+#[test]
+fn a_coordinator_that_was_killed_goes_on_from_its_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("coordinator.redb");
+    let config = config(4, 60);
+    let open = || Store::open_or_create(&path, config.run).unwrap();
+    let server = coordinator(config, loopback(), open());
+    let ranks = all_ranks(&config, server.address);
+    wait_for(&server.news, committed(5));
+    let address = server.address;
+    server.process.kill();
+    let decided = open().durable().unwrap().unwrap().record.epoch;
+    assert!(decided >= Epoch(5));
+    let server = coordinator(config, address, open());
+    let seen = finish(ranks, 60);
+    assert_eq!(seen[0].epochs.len(), 61);
+    let report = server.process.join().unwrap();
+    let log = open().log().unwrap();
+    assert_eq!(log.last(), Some(&report.record));
+    let digests: Vec<u64> = log.iter().map(|record| record.digest()).collect();
+    let applied: Vec<u64> = seen[0]
+        .epochs
+        .iter()
+        .map(|(_, digest, _)| *digest)
+        .collect();
+    assert_eq!(
+        digests, applied,
+        "what was applied is what was written down"
+    );
+}
+
+#[test]
+fn connections_that_are_cut_are_made_again() {
+    let config = config(3, 60);
+    let server = coordinator(config, loopback(), Store::in_memory(config.run).unwrap());
+    let control = Proxy::to(server.address);
+    // The second rank is reached through a proxy by all, the coordinator through one by it.
+    let free = std::net::TcpListener::bind(loopback()).unwrap();
+    let listen = free.local_addr().unwrap();
+    drop(free);
+    let data = Proxy::to(listen);
+    let ranks: Vec<_> = (0..3)
+        .map(|r| {
+            let mut options = rank_options(&config, r, server.address);
+            if r == 1 {
+                options.coordinator = control.address;
+                (options.listen, options.advertise) = (listen, Some(data.address));
+            }
+            rank(options, tiny(r))
+        })
+        .collect();
+    wait_for(&server.news, committed(5));
+    assert!(control.cut() > 0);
+    wait_for(&server.news, |event| {
+        matches!(event, NetEvent::Connected(_))
+    });
+    wait_for(&server.news, committed(15));
+    assert!(data.cut() > 0);
+    wait_for(&server.news, |event| {
+        matches!(event, NetEvent::ViewChange { .. })
+    });
+    finish(ranks, 60);
+    server.process.join().unwrap();
+    let events = server.events.lock().unwrap();
+    let mut suspected = events
+        .iter()
+        .filter(|n| matches!(n.event, NetEvent::Suspected(_)));
+    assert_eq!(suspected.next(), None, "nobody lost his membership");
+}
+
+#[test]
+fn a_rank_whose_trainee_is_stuck_is_left_behind_and_ends_with_a_reason() {
+    let config = config(3, 30);
+    let server = coordinator(config, loopback(), Store::in_memory(config.run).unwrap());
+    let mut ranks = Vec::new();
+    for r in 0..3 {
+        let mut options = rank_options(&config, r, server.address);
+        let mut trainee = tiny(r);
+        if r == 1 {
+            options.calls = Calls::OnBlockingThread;
+            options.timing.deadlines.hard = Duration::from_secs(4);
+            trainee.pause = Duration::from_secs(3600);
+        }
+        ranks.push(rank(options, trainee));
+    }
+    let stuck = ranks.remove(1);
+    wait_for(
+        &server.news,
+        |event| matches!(event, NetEvent::Suspected(m) if m.rank == Rank(1)),
+    );
+    let error = stuck.process.join().unwrap_err();
+    assert!(
+        matches!(
+            error,
+            RankError::TraineeStuck {
+                call: "gradient",
+                ..
+            }
+        ),
+        "{error}"
+    );
+    let soft = |noted: &Noted| matches!(noted.event, NetEvent::SoftDeadline { .. });
+    assert!(error.events().iter().any(soft));
+    finish(ranks, 30);
+    server.process.join().unwrap();
+}
+
+#[test]
+fn a_run_that_never_forms_says_who_is_missing_and_ends() {
+    let config = config(3, 5);
+    let mut options =
+        CoordinatorOptions::new(config, Start::GoOnOr(genesis()), token(), loopback());
+    options.timing = timing();
+    options.timing.deadlines.hard = Duration::from_secs(2);
+    let server = coordinator_with(options, Store::in_memory(config.run).unwrap());
+    let alone = rank(rank_options(&config, 1, server.address), tiny(1));
+    let error = alone.process.join().unwrap_err();
+    let failure = Failure::QuorumLost;
+    assert!(
+        matches!(error, RankError::Failed { failure: f, .. } if f == failure),
+        "{error}"
+    );
+    let error = server.process.join().unwrap_err();
+    let CoordinatorError::Aborted { reason, events } = error else {
+        panic!("{error}");
+    };
+    assert_eq!(reason, AbortReason::QuorumLost);
+    let named = |noted: &Noted| {
+        let missing = [Rank(0), Rank(2)];
+        matches!(&noted.event, NetEvent::SoftDeadline { missing: m, .. } if *m == missing)
+    };
+    assert!(events.iter().any(named), "{events:?}");
+}
+
+#[test]
+fn all_of_a_run_was_stopped_and_begins_again_from_checkpoints() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("coordinator.redb");
+    let config = config(3, 40);
+    let open = || Store::open(&path, config.run).unwrap();
+    let ranks = |address| -> Vec<RankProcess> {
+        let options = |r| {
+            let mut options = rank_options(&config, r, address);
+            options.checkpoint = Some(folder.path().join(format!("rank-{r}.redb")));
+            options
+        };
+        (0..3).map(|r| rank(options(r), tiny(r))).collect()
+    };
+    let store = Store::open_or_create(&path, config.run).unwrap();
+    let server = coordinator(config, loopback(), store);
+    let first = ranks(server.address);
+    wait_for(&server.news, committed(6));
+    server.process.kill();
+    let before = seen(&first);
+    first.into_iter().for_each(|rank| rank.process.kill());
+    // The last epoch that every rank has a checkpoint of, at the latest.
+    let again = before
+        .iter()
+        .map(|seen| seen.epochs.last().unwrap().0)
+        .min()
+        .unwrap();
+    let mut options =
+        CoordinatorOptions::new(config, Start::Again(Some(again)), token(), loopback());
+    options.timing = timing();
+    let server = coordinator_with(options, open());
+    let after = finish(ranks(server.address), 40);
+    assert!(
+        after
+            .iter()
+            .all(|seen| seen.epochs.iter().any(|entry| entry.0 == again))
+    );
+    server.process.join().unwrap();
+    let log = open().log().unwrap();
+    let epochs: Vec<u64> = log.iter().map(|record| record.epoch.0).collect();
+    assert_eq!(epochs, (0..=40).collect::<Vec<_>>());
+    for pair in log.windows(2) {
+        pair[1].follows(&pair[0]).unwrap();
+    }
 }

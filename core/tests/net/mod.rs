@@ -2,6 +2,8 @@
 //! schedule in which alpha moves, ranks as threads with runtimes of their own.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub(crate) mod proxy;
+
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};

@@ -85,6 +85,10 @@ pub(super) enum FromRank {
 
 /// From the coordinator to a rank.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one is made a message, written and dropped"
+)]
 pub(super) enum FromCoordinator {
     Says {
         message: ToRank,

@@ -375,20 +375,21 @@ impl<N: Network, T: Trainee> Drive<N, T> {
         let bye = FromRank::Bye {
             failed: failure.is_some(),
         };
-        if let (Some((_, writer)), Some(frame)) = (self.coordinator.take(), wire::control(&bye)) {
-            if writer.try_send(frame).is_ok() {
-                drop(writer);
-                // The coordinator closes the connection when it has heard it.
-                let patience = self.options.timing.reconnect_within;
-                let heard = timeout(patience, async {
-                    while let Some(heard) = self.inbox.recv().await {
-                        if matches!(heard, Heard::Down { .. }) {
-                            break;
-                        }
+        if let Some((_, writer)) = self.coordinator.take()
+            && let Some(frame) = wire::control(&bye)
+            && writer.try_send(frame).is_ok()
+        {
+            drop(writer);
+            // The coordinator closes the connection when it has heard it.
+            let patience = self.options.timing.reconnect_within;
+            let heard = timeout(patience, async {
+                while let Some(heard) = self.inbox.recv().await {
+                    if matches!(heard, Heard::Down { .. }) {
+                        break;
                     }
-                });
-                drop(heard.await);
-            }
+                }
+            });
+            drop(heard.await);
         }
         if let Some(failure) = failure {
             let events = self.recorder.take();

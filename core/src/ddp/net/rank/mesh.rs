@@ -27,6 +27,9 @@ const MOST_AHEAD: usize = 2;
 /// So often a member that cannot be reached is tried before the collective fails.
 const TRIES: usize = 6;
 
+/// A contribution with its gradient.
+type Gift = (Contribution, Vec<f64>);
+
 /// What a collective has come to.
 #[derive(Debug)]
 pub(super) enum Outcome {
@@ -51,7 +54,7 @@ pub(super) struct Mesh<N> {
     left: View,
     open: Option<Open>,
     /// What other members gave, also to views that this one is still to enter.
-    given: BTreeMap<(View, Rank), VecDeque<(Contribution, Vec<f64>)>>,
+    given: BTreeMap<(View, Rank), VecDeque<Gift>>,
     lost: BTreeSet<(View, Rank)>,
 }
 
@@ -61,7 +64,7 @@ struct Open {
     members: Vec<Rank>,
     writers: Vec<(Rank, Writer)>,
     /// What this rank gave and has no result of.
-    own: Option<(Contribution, Vec<f64>)>,
+    own: Option<Gift>,
     /// Dropped with the view, and its connections with them.
     _tasks: JoinSet<()>,
 }

@@ -184,7 +184,7 @@ impl<N: Network, T: Trainee> Drive<N, T> {
             latency,
         };
         self.call("apply_epoch", move |trainee: &mut T| {
-            trainee.apply_epoch(&record)
+            trainee.apply_epoch(&record);
         })
         .await?;
         self.note(event);
