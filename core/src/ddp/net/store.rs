@@ -359,3 +359,6 @@ fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, StoreError
         why: error.to_string(),
     })
 }
+
+#[cfg(test)]
+mod tests;

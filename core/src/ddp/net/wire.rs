@@ -258,3 +258,6 @@ pub(super) fn read_piece(framed: &[u8]) -> Result<&[u8], Refusal> {
 pub(super) fn read_length(framed: &[u8]) -> Result<u64, Refusal> {
     read(body(framed)?)
 }
+
+#[cfg(test)]
+mod tests;
