@@ -40,9 +40,9 @@
 //! coordinator at a time: the lock on its store sees to that.
 //!
 //! # What is not here
-//! Sockets, files, an encoding; nor a thread, though [`InProcessGroup`] lets those of one process
-//! reduce together. [`Durable`] and [`RankCheckpoint`] are plain values; a
-//! store says how they are written down.
+//! Threads and sockets. [`InProcessGroup`] lets the threads of one process reduce together; the
+//! cargo feature `net` adds `ddp::net`: drivers of both machines over TCP, and the store of
+//! [`Durable`] and [`RankCheckpoint`], which are plain values here.
 
 mod alpha;
 mod collective;

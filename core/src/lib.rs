@@ -25,8 +25,9 @@
 //! reads no clock but through [`time::Clock`], draws no random number, and depends on no checker.
 //!
 //! # Features
-//! `tokio`: a front end for the batch engine whose streams are awaited, in `engine::tokio`. Off by
-//! default.
+//! Both are off by default.
+//! * `tokio`: a front end for the batch engine whose streams are awaited, in `engine::tokio`.
+//! * `net`: the epoch step between processes, over TCP, in `ddp::net`.
 #![forbid(unsafe_code)]
 
 pub mod blocks;

@@ -1,5 +1,11 @@
 //! The epoch step over loopback: real sockets, a thread and a runtime for each rank.
 #![cfg(feature = "net")]
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "processes here are std's threads"
+)]
 
 mod net;
 

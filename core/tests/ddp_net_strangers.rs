@@ -1,6 +1,12 @@
 //! Strangers at the coordinator's door while a run goes on: each is refused by name and counted,
 //! and the run does not notice.
 #![cfg(feature = "net")]
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "processes here are std's threads"
+)]
 
 mod net;
 

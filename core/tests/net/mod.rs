@@ -45,19 +45,23 @@ pub(crate) struct Tiny {
 
 impl Tiny {
     pub(crate) fn new(rank: u32, batches: u64) -> Self {
+        Self::sized(rank, batches, BUCKET)
+    }
+
+    pub(crate) fn sized(rank: u32, batches: u64, bucket: usize) -> Self {
         Tiny {
             rank,
             batches,
             pause: Duration::ZERO,
             seen: Arc::default(),
-            parameters: vec![1.0; BUCKET],
+            parameters: vec![1.0; bucket],
         }
     }
 }
 
 impl Trainee for Tiny {
     fn bucket_len(&self) -> usize {
-        BUCKET
+        self.parameters.len()
     }
 
     fn gradient(&mut self, epoch: Epoch, step: u64, bucket: &mut [f64]) -> Given {
@@ -111,8 +115,9 @@ impl Trainee for Tiny {
     }
 
     fn load(&mut self, bytes: &[u8]) -> Result<(), TraineeError> {
-        if bytes.len() != BUCKET * 8 {
-            let error = format!("{} bytes of parameters, not {}", bytes.len(), BUCKET * 8);
+        let expected = self.parameters.len() * 8;
+        if bytes.len() != expected {
+            let error = format!("{} bytes of parameters, not {expected}", bytes.len());
             return Err(TraineeError(error));
         }
         let values = bytes

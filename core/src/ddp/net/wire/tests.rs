@@ -1,5 +1,6 @@
 //! Every value survives the way to bytes and back; no damaged frame is a frame; and whatever
 //! bytes come, what is made of them is a state that a machine could have made.
+#![allow(clippy::disallowed_types, reason = "proptest's macros name std's Arc")]
 
 use core::pin::pin;
 use core::task::{Context, Poll, Waker};
