@@ -2,12 +2,19 @@
 //!
 //! By itself stateright reports a search that hit a limit as done, and its assertions pass on
 //! it. Here **only a search that visited every state within the model's boundary is `Bounded`;
-//! one that reached the state limit is `BudgetEnded`.** It is never `Exhausted`: every model
-//! of ours has a boundary, and states are told apart by a 64-bit fingerprint.
+//! one that a limit ended is `BudgetEnded`.** It is never `Exhausted`: every model of ours has a
+//! boundary, and states are told apart by a 64-bit fingerprint.
+//!
+//! Of stateright's own limits only those on states and on depth are set, by which it tells that
+//! it came to them: it ignores its `timeout` on one thread, and `symmetry` where it searches
+//! breadth first. Time and memory are looked at from outside.
 
 use std::fmt::Debug;
 use std::hash::Hash;
+use std::thread;
+use std::time::Duration;
 
+use selvedge_sim::model::{Halt, ModelRun};
 use selvedge_sim::{Failure, FailureKind, Verdict};
 use stateright::{Checker, CheckerBuilder, HasDiscoveries, Model};
 
@@ -35,21 +42,8 @@ where
         + Sync
         + 'static,
 {
-    let checker = bounded(model.clone(), most_states).spawn_bfs().join();
-    let mut found = come_to(&checker, boundary, most_states);
-    while !found.path.is_empty() {
-        // Of states at this depth or deeper it looks at none; the first is at depth 1.
-        let depth = found.path.len() + 1;
-        let checker = bounded(model.clone(), most_states)
-            .target_max_depth(depth)
-            .spawn_bfs();
-        let shorter = come_to(&checker.join(), boundary, most_states);
-        if shorter.verdict.failure().is_none() {
-            break;
-        }
-        found = shorter;
-    }
-    found
+    let (found, _) = shortest(&model, Some(most_states), &forever());
+    found.told(boundary)
 }
 
 /// As [`search`], but depth first: an eighth of the memory and twice as fast, and its
@@ -63,8 +57,7 @@ where
         + Sync
         + 'static,
 {
-    let checker = bounded(model, most_states).spawn_dfs().join();
-    come_to(&checker, boundary, most_states)
+    lean(model, Some(most_states), &forever()).told(boundary)
 }
 
 /// The chance that two of so many states had the same 64-bit fingerprint, so that one of them was
@@ -80,47 +73,166 @@ pub fn collision_chance(states: u64) -> f64 {
     (states * (states - 1.0) / 2.0 / 2.0_f64.powi(64)).clamp(0.0, 1.0)
 }
 
-fn bounded<M>(model: M, most_states: usize) -> CheckerBuilder<M>
+/// How one run of stateright ended.
+#[derive(Clone, Debug)]
+pub(crate) enum Found<A> {
+    /// Every state was looked at.
+    Complete { states: u64 },
+    /// The limit on states ended it, or what the run may use.
+    Stopped { states: u64, halt: Option<Halt> },
+    /// A property does not hold.
+    Violated {
+        property: &'static str,
+        path: Vec<A>,
+        states: u64,
+    },
+}
+
+/// Depth first, on as many threads as the run has.
+pub(crate) fn lean<M>(model: M, most_states: Option<usize>, run: &ModelRun<'_>) -> Found<M::Action>
+where
+    M: Model<
+            State: Clone + Debug + Hash + PartialEq + Send + Sync,
+            Action: Clone + Debug + PartialEq + Send + Sync,
+        > + Send
+        + Sync
+        + 'static,
+{
+    let checker = bounded(model, most_states).threads(run.threads).spawn_dfs();
+    come_to(checker, most_states, run)
+}
+
+/// Breadth first, and whether the counterexample is one than which none is shorter.
+pub(crate) fn shortest<M>(
+    model: &M,
+    most_states: Option<usize>,
+    run: &ModelRun<'_>,
+) -> (Found<M::Action>, bool)
+where
+    M: Model<
+            State: Clone + Debug + Hash + PartialEq + Send + Sync,
+            Action: Clone + Debug + PartialEq + Send + Sync,
+        > + Clone
+        + Send
+        + Sync
+        + 'static,
+{
+    // On one thread: with more, what is found first need not be near.
+    let search = |builder: CheckerBuilder<M>| come_to(builder.spawn_bfs(), most_states, run);
+    let mut found = search(bounded(model.clone(), most_states));
+    while let Found::Violated { path, .. } = &found {
+        // Of states at this depth or deeper it looks at none; the first is at depth 1.
+        let depth = path.len() + 1;
+        if path.is_empty() {
+            break;
+        }
+        match search(bounded(model.clone(), most_states).target_max_depth(depth)) {
+            shorter @ Found::Violated { .. } => found = shorter,
+            Found::Complete { .. } => break,
+            Found::Stopped { .. } => return (found, false),
+        }
+    }
+    (found, true)
+}
+
+/// The failure of a property, by a path of so many actions.
+pub(crate) fn failure<A: Debug>(property: &str, path: &[A]) -> Failure {
+    Failure {
+        // Liveness, written as safety: nobody can go on.
+        kind: match property {
+            "progress" => FailureKind::Deadlock,
+            _ => FailureKind::Property,
+        },
+        signature: property.to_owned(),
+        detail: format!("after {} actions: {path:?}", path.len()),
+        location: String::new(),
+    }
+}
+
+impl<A: Debug> Found<A> {
+    fn told(self, boundary: &str) -> Search<A> {
+        let verdict = match &self {
+            Found::Complete { states } => Verdict::Bounded {
+                bound: boundary.to_owned(),
+                executions: *states,
+            },
+            Found::Stopped { states, .. } => Verdict::BudgetEnded {
+                executions: *states,
+            },
+            Found::Violated {
+                property,
+                path,
+                states,
+            } => Verdict::Violated {
+                failure: failure(property, path),
+                executions: *states,
+            },
+        };
+        let path = match self {
+            Found::Violated { path, .. } => path,
+            Found::Complete { .. } | Found::Stopped { .. } => Vec::new(),
+        };
+        Search { verdict, path }
+    }
+}
+
+fn forever() -> ModelRun<'static> {
+    ModelRun::new(Duration::MAX, &|_| ())
+}
+
+fn bounded<M>(model: M, most_states: Option<usize>) -> CheckerBuilder<M>
 where
     M: Model<State: Hash + Send + Sync> + Send + Sync + 'static,
 {
-    (model.checker())
-        .target_state_count(most_states)
-        .finish_when(HasDiscoveries::Any)
+    let builder = model.checker().finish_when(HasDiscoveries::Any);
+    match most_states {
+        Some(most) => builder.target_state_count(most),
+        None => builder,
+    }
 }
 
-fn come_to<M>(checker: &impl Checker<M>, boundary: &str, most_states: usize) -> Search<M::Action>
+/// Waits for the search, and looks at what became of it. One that is stopped goes on in its
+/// threads until the process ends: stateright has no way to stop it.
+fn come_to<M, C>(checker: C, most_states: Option<usize>, run: &ModelRun<'_>) -> Found<M::Action>
 where
     M: Model<State: Clone + Debug + Hash + PartialEq, Action: Clone + Debug + PartialEq>,
+    C: Checker<M>,
 {
+    let mut pause = Duration::from_micros(100);
+    while !checker.is_done() {
+        let states = checker.unique_state_count() as u64;
+        if let Err(halt) = run.check_in(states) {
+            return Found::Stopped {
+                states,
+                halt: Some(halt),
+            };
+        }
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+    let checker = checker.join();
     let states = checker.unique_state_count() as u64;
-    let discoveries = checker.discoveries();
-    if let Some((name, path)) = discoveries.into_iter().next() {
-        let path: Vec<M::Action> = path.into_actions();
-        let failure = Failure {
-            kind: FailureKind::Property,
-            signature: name.to_owned(),
-            detail: format!("after {} actions: {path:?}", path.len()),
-            location: String::new(),
-        };
-        return Search {
-            verdict: Verdict::Violated {
-                failure,
-                executions: states,
-            },
+    // Of several, the nearest; of equally near ones, the property that stands first.
+    let properties = checker.model().properties();
+    let place = |name: &&str| {
+        properties
+            .iter()
+            .position(|property| property.name == *name)
+    };
+    let discoveries = checker.discoveries().into_iter();
+    let nearest = discoveries
+        .map(|(name, path)| (name, path.into_actions()))
+        .min_by_key(|(name, path)| (path.len(), place(name)));
+    if let Some((property, path)) = nearest {
+        return Found::Violated {
+            property,
             path,
+            states,
         };
     }
     // The limit counts generated states, unique or not, and stops at or after it.
-    let verdict = match checker.state_count() >= most_states {
-        true => Verdict::BudgetEnded { executions: states },
-        false => Verdict::Bounded {
-            bound: boundary.to_owned(),
-            executions: states,
-        },
-    };
-    Search {
-        verdict,
-        path: Vec::new(),
+    match most_states.is_some_and(|most| checker.state_count() >= most) {
+        true => Found::Stopped { states, halt: None },
+        false => Found::Complete { states },
     }
 }

@@ -5,7 +5,8 @@
 //! **What it proves, where it is complete:** whatever rank applies a record, alive or dead,
 //! applies the one that was decided for that epoch; no collective ever adds up gradients of
 //! different alphas, epochs or parameters; epochs and views never go back; ranks in the same
-//! epoch ask the same questions; no life of a rank takes what was meant for another; and
+//! epoch ask the same questions; every decision is the declared reduction of the votes that its
+//! voters gave; no life of a rank takes what was meant for another; and
 //! wherever nothing can go on by itself, every live rank is done or has failed with a reason.
 //! That last one is liveness written as safety: a fault is not taken for progress, or a budget
 //! that is left over would hide a deadlock.
@@ -18,8 +19,10 @@
 //! the parameters themselves (a digest of every step that made them), and the log of what was
 //! decided.
 
+mod begin;
 mod drive;
 mod faults;
+mod look;
 mod mutants;
 mod world;
 
@@ -29,6 +32,7 @@ mod tests;
 use selvedge_core::ddp::Rank;
 use stateright::{Model, Property};
 
+pub use begin::Begin;
 pub use faults::Faults;
 pub use mutants::Mutant;
 pub use world::{Broken, World};
@@ -42,6 +46,8 @@ pub struct EpochModel {
     pub epochs: u8,
     /// With fewer ranks the run is given up: at least 1, at most `ranks`.
     pub min_world: u8,
+    /// What the run begins from.
+    pub begin: Begin,
     /// What may go wrong, and how often.
     pub faults: Faults,
     /// What is broken on purpose.
@@ -60,6 +66,7 @@ impl EpochModel {
             ranks,
             epochs: 2,
             min_world: if ranks > 2 { 2 } else { 1 },
+            begin: Begin::Blending,
             faults: Faults::NONE,
             mutant: Mutant::None,
         }
@@ -69,6 +76,13 @@ impl EpochModel {
     #[must_use]
     pub const fn with(mut self, faults: Faults) -> Self {
         self.faults = faults;
+        self
+    }
+
+    /// The same from this beginning.
+    #[must_use]
+    pub const fn from(mut self, begin: Begin) -> Self {
+        self.begin = begin;
         self
     }
 
@@ -82,8 +96,14 @@ impl EpochModel {
     /// What the search leaves out, in words.
     #[must_use]
     pub fn boundary(&self) -> String {
-        let EpochModel { ranks, epochs, .. } = self;
-        format!("{ranks} ranks, {epochs} epochs, {}", self.faults)
+        let EpochModel {
+            ranks,
+            epochs,
+            begin,
+            faults,
+            ..
+        } = self;
+        format!("{ranks} ranks, {epochs} epochs, {begin}, {faults}")
     }
 }
 
@@ -154,6 +174,7 @@ impl Model for EpochModel {
             unbroken!("no-mix", Broken::NoMix),
             unbroken!("monotone", Broken::Monotone),
             unbroken!("gate-symmetry", Broken::GateSymmetry),
+            unbroken!("every-vote-counts", Broken::VoteLost),
             unbroken!("identity", Broken::Identity),
             unbroken!("no-false-alarm", Broken::FalseAlarm),
             Property::always("progress", |_, world: &World| {

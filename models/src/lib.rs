@@ -4,9 +4,13 @@
 //! [`checker`] drives stateright so that a search cut short is never taken for a complete one.
 
 pub mod checker;
+pub mod elastic;
 pub mod epoch;
+pub mod explore;
 pub mod gate_sync;
+pub mod lighthouse;
 pub mod pool;
 pub mod pool_history;
 pub mod slot;
+pub mod subject;
 pub mod ticket;

@@ -10,6 +10,8 @@
 
 use stateright::{Model, Property};
 
+use crate::subject::Subject;
+
 /// What is done at the end of an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Boundary {
@@ -153,6 +155,43 @@ impl Ranks {
             self.mixed |= steps(&issued[0]) && issued.iter().any(|other| *other != issued[0]);
             let (Collective::Step(ticks) | Collective::Ticks(ticks)) = issued[0];
             (self.ranks.iter_mut()).for_each(|rank| rank.result = Some(ticks));
+        }
+    }
+}
+
+impl Subject for TicketModel {
+    fn boundary(&self) -> String {
+        format!(
+            "{} ranks, {} epochs, nothing fails",
+            self.batches.len(),
+            self.epochs
+        )
+    }
+
+    fn columns(&self) -> Vec<String> {
+        (0..self.batches.len())
+            .map(|rank| format!("rank {rank}"))
+            .collect()
+    }
+
+    fn act(&self, _: &Ranks, action: &Action) -> (usize, String) {
+        match *action {
+            Action::Issue(at) => (at, "issues".to_owned()),
+            Action::GoOn(at) => (at, "goes on".to_owned()),
+        }
+    }
+
+    fn look(&self, all: &Ranks, column: usize) -> String {
+        let rank = &all.ranks[column];
+        let (epoch, batch) = (rank.epoch + 1, rank.batch + 1);
+        match (rank.issued, rank.result) {
+            _ if self.is_done(rank) => "done".to_owned(),
+            (None, _) => format!("epoch {epoch}, batch {batch}, alpha {}", rank.ticks),
+            (Some(Collective::Step(ticks)), None) => {
+                format!("waits in the step's all-reduce with alpha {ticks}")
+            }
+            (Some(Collective::Ticks(_)), None) => "waits in the broadcast of alpha".to_owned(),
+            (Some(_), Some(_)) => "has the result".to_owned(),
         }
     }
 }

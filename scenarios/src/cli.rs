@@ -4,6 +4,7 @@ mod check;
 mod drawing;
 mod estimate;
 mod explain;
+mod explore;
 mod given;
 mod input;
 mod list;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use selvedge_core::engine::Admission;
+use selvedge_models::epoch::Mutant;
 use selvedge_sim::{Class, Engine, FailureKind, child, host};
 
 use crate::registry;
@@ -67,6 +69,8 @@ enum Command {
     Shrink(ShrinkArgs),
     /// Say which switches a failure needs, and draw its smallest execution
     Explain(ExplainArgs),
+    /// Look around in a model's states by a browser, with stateright's Explorer
+    Explore(ExploreArgs),
     /// Serve a trace of real requests by the engine that ships, in virtual time
     ServeTrace(ServeTraceArgs),
     /// Run one unit for a parent process
@@ -79,7 +83,7 @@ struct CheckArgs {
     /// Scenarios: an id, or part of some
     #[arg(value_name = "FILTER")]
     filters: Vec<String>,
-    /// native, explorer, explorer:N, loom, loom:N, shuttle, shuttle:random, shuttle:pct, shuttle:urw; all if none
+    /// native, explorer, explorer:N, loom, loom:N, shuttle, shuttle:random, shuttle:pct, shuttle:urw, stateright; all if none
     #[arg(long = "engine", value_name = "E", value_delimiter = ',', value_parser = input::engine)]
     engines: Vec<Engine>,
     /// Wall-clock time for everything, as 60s or 5m; more time also means more executions
@@ -91,7 +95,8 @@ struct CheckArgs {
     /// Units at a time; as many as there are processors if not given
     #[arg(long, value_name = "N", value_parser = input::jobs)]
     jobs: Option<usize>,
-    /// The least a shipped body's verdict must be: sampled, bounded or exhausted
+    /// The least a shipped body's verdict must be: sampled, bounded or exhausted. A model that was
+    /// searched completely within its boundary is enough for each
     #[arg(long, value_name = "CLASS", default_value = "sampled", value_parser = input::required)]
     require: Class,
     /// Write the verdicts as JSON to this file
@@ -172,6 +177,19 @@ struct ExplainArgs {
     /// Draw every step of a long execution
     #[arg(long)]
     all: bool,
+}
+
+#[derive(Debug, Args)]
+struct ExploreArgs {
+    /// alpha, gate-sync, slot, option-a or option-b
+    #[arg(value_name = "MODEL", value_parser = input::model)]
+    model: explore::Named,
+    /// Break alpha's protocol in this way
+    #[arg(long, value_name = "NAME", value_parser = input::mutant)]
+    mutant: Option<Mutant>,
+    /// Where the browser finds it
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:3000")]
+    address: String,
 }
 
 #[derive(Debug, Args)]
@@ -312,6 +330,7 @@ fn run(cli: Cli) -> Result<Exit, Stop> {
         Command::Replay(args) => replay::replay(&args),
         Command::Shrink(args) => shrink::shrink(&args),
         Command::Explain(args) => explain::explain(&args),
+        Command::Explore(args) => explore::explore(&args),
         Command::ServeTrace(args) => serve_trace::serve_trace(&args),
         Command::Unit { spec } => serve(&spec),
     }

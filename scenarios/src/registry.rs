@@ -1,5 +1,7 @@
 //! What a scenario is, and the list of all of them.
 
+use std::time::Duration;
+
 use selvedge_sim::{Bodies, Class, Engine, Strategy, Variant, Verdict, revision_of};
 
 use crate::classics;
@@ -40,6 +42,11 @@ pub struct Plan {
     pub twin: Expect,
     /// On loom's plan: every outcome by which loom and the explorer are known to differ.
     pub differences: &'static [Difference],
+    /// Of a model: how many different states a complete search of the shipped body has. Another
+    /// number means that it explores something else than it did.
+    pub states: Option<u64>,
+    /// The least budget that has room for the shipped body; with less it is left out, and told.
+    pub needs: Duration,
 }
 
 /// An outcome that one of explorer and loom sees and the other does not, known and explained.
@@ -101,6 +108,11 @@ pub const fn shuttle(twin: Expect) -> Plan {
     Plan::of(Engine::Shuttle { strategy }, twin)
 }
 
+/// Every state of the scenario's model.
+pub const fn stateright(twin: Expect) -> Plan {
+    Plan::of(Engine::Stateright, twin)
+}
+
 /// An outcome that loom does not see, though an order of steps leads there.
 pub const fn only_explorer(
     variant: Variant,
@@ -137,6 +149,35 @@ impl Plan {
             engine,
             twin,
             differences: &[],
+            states: None,
+            needs: Duration::ZERO,
+        }
+    }
+
+    /// The same, whose shipped body has so many states.
+    #[must_use]
+    pub const fn states(self, states: u64) -> Self {
+        Plan {
+            states: Some(states),
+            ..self
+        }
+    }
+
+    /// The same, whose shipped body takes a budget of so many minutes.
+    #[must_use]
+    pub const fn needs_minutes(self, minutes: u64) -> Self {
+        Plan {
+            needs: Duration::from_secs(60 * minutes),
+            ..self
+        }
+    }
+
+    /// The least budget that has room for a variant.
+    #[must_use]
+    pub fn needs(&self, variant: Variant) -> Duration {
+        match variant {
+            Variant::AsReported => Duration::ZERO,
+            Variant::Shipped => self.needs,
         }
     }
 
@@ -222,13 +263,25 @@ impl Scenario {
                 let missed = (self.must_reach.iter())
                     .filter(|probe| !reached.iter().any(|reached| reached == *probe));
                 let missed: Vec<&str> = missed.copied().collect();
-                (!missed.is_empty())
-                    .then(|| format!("vacuous: never reached {}", missed.join(", ")))
+                let vacuous = (!missed.is_empty())
+                    .then(|| format!("vacuous: never reached {}", missed.join(", ")));
+                vacuous.or_else(|| self.surprise_of_states(engine, verdict))
             }
             (Variant::AsReported, found) => {
                 self.surprise_of_twin(engine, found.map(|f| &*f.signature))
             }
         }
+    }
+
+    fn surprise_of_states(&self, engine: Engine, verdict: &Verdict) -> Option<String> {
+        let pinned = self.plan(engine)?.states?;
+        let states = verdict.executions();
+        (states != pinned).then(|| {
+            format!(
+                "{states} states where there were {pinned}: the model is another; if that is \
+                 right, pin the new number in the scenario"
+            )
+        })
     }
 
     fn surprise_of_twin(&self, engine: Engine, found: Option<&str>) -> Option<String> {

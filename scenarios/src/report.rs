@@ -9,6 +9,7 @@ pub mod table;
 use std::time::Duration;
 
 use selvedge_sim::explorer::Escalation;
+use selvedge_sim::model::Figures;
 use selvedge_sim::{Class, Engine, Size, Variant, Verdict};
 
 use crate::Scenario;
@@ -54,8 +55,23 @@ pub struct UnitReport {
     pub shrunk: Option<ShrunkSizes>,
     /// The bounded searches that took the place of the explorer's full one, if they did.
     pub escalation: Option<Escalation>,
+    /// What the search of a model cost.
+    pub figures: Option<Figures>,
     /// Wall-clock time.
     pub took: Duration,
+}
+
+/// A unit that the budget has no room for, so that it was not even planned.
+#[derive(Debug)]
+pub struct LeftOut {
+    /// The scenario.
+    pub scenario: &'static Scenario,
+    /// Which body.
+    pub variant: Variant,
+    /// Under which engine.
+    pub engine: Engine,
+    /// The least budget that has room.
+    pub needs: Duration,
 }
 
 impl UnitReport {
@@ -81,6 +97,7 @@ impl UnitReport {
             seed: None,
             shrunk: None,
             escalation: None,
+            figures: None,
             took: Duration::ZERO,
         }
     }
@@ -118,7 +135,9 @@ impl UnitReport {
     /// Holds the unit to a class: a shipped body's verdict below it is not as expected.
     pub fn require(&mut self, class: Class) {
         let got = self.verdict.class();
-        if self.variant != Variant::Shipped || self.surprise.is_some() {
+        // Of a model there is no more to see than what is within its boundary.
+        let complete = self.engine == Engine::Stateright && got == Class::Bounded;
+        if complete || self.variant != Variant::Shipped || self.surprise.is_some() {
             return;
         }
         if got < class {
@@ -142,6 +161,8 @@ pub struct RunReport {
     pub units: Vec<UnitReport>,
     /// What explorer and loom observed of the same bodies, in the same order.
     pub cross: Vec<cross::Comparison>,
+    /// What the budget had no room for.
+    pub left_out: Vec<LeftOut>,
     /// How the program ends.
     pub exit: Exit,
     /// Whether somebody interrupted it.

@@ -199,6 +199,9 @@ fn measure(row: &str, title: &str, engine: &str, limit: Duration) {
 fn run_one(row: &str, engine: &str) {
     let bodies = (rows().into_iter()).find(|(name, ..)| *name == row);
     let (_, _, bodies) = bodies.expect("INVARIANT: the parent names rows that exist");
+    let bodies = bodies
+        .threads
+        .expect("INVARIANT: each row is a body on threads");
     let tally = Arc::new(Tally {
         started: Instant::now(),
         executions: AtomicU64::new(0),

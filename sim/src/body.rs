@@ -8,9 +8,11 @@ use std::sync::{Arc, Mutex};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use crate::Engine;
 use crate::engines::odometer::Odometer;
 use crate::explorer::runtime;
 use crate::lock;
+use crate::model::ModelBody;
 use crate::platforms::loom_number;
 use crate::trace::{self, Operation};
 
@@ -27,7 +29,65 @@ use crate::trace::{self, Operation};
 /// ```
 pub type BodyFn = fn(&Cx) -> Observation;
 
-/// A body on every platform the engines need. Make one with [`bodies!`](crate::bodies).
+/// What the engines run: a body on threads, made with [`bodies!`](crate::bodies), a model, or
+/// both.
+///
+/// ```
+/// use selvedge_sim::{Bodies, Cx, Engine, Observation, bodies, platform::Platform};
+///
+/// fn idle<P: Platform>(_: &Cx) -> Observation {
+///     Observation::none()
+/// }
+/// const IDLE: Bodies = bodies!(idle);
+/// assert!(IDLE.runs_under(Engine::Native) && !IDLE.runs_under(Engine::Stateright));
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Bodies {
+    /// For the engines that run threads.
+    pub threads: Option<Threads>,
+    /// For the engine that searches models.
+    pub model: Option<ModelBody>,
+}
+
+impl Bodies {
+    /// A body on threads alone.
+    #[must_use]
+    pub const fn of_threads(threads: Threads) -> Self {
+        Bodies {
+            threads: Some(threads),
+            model: None,
+        }
+    }
+
+    /// A model alone.
+    #[must_use]
+    pub const fn of_model(model: ModelBody) -> Self {
+        Bodies {
+            threads: None,
+            model: Some(model),
+        }
+    }
+
+    /// The same, and a model beside it.
+    #[must_use]
+    pub const fn with_model(self, model: ModelBody) -> Self {
+        Bodies {
+            threads: self.threads,
+            model: Some(model),
+        }
+    }
+
+    /// Whether there is a body for this engine.
+    #[must_use]
+    pub fn runs_under(&self, engine: Engine) -> bool {
+        match engine {
+            Engine::Stateright => self.model.is_some(),
+            _ => self.threads.is_some(),
+        }
+    }
+}
+
+/// A body on every platform that the engines with threads need.
 ///
 /// ```
 /// use selvedge_sim::{Bodies, Cx, Observation, bodies, platform::Platform};
@@ -36,10 +96,11 @@ pub type BodyFn = fn(&Cx) -> Observation;
 ///     Observation::of(P::NAME)
 /// }
 /// const NAME: Bodies = bodies!(name);
-/// assert_eq!((NAME.explorer)(&Cx::new(1, 1, 1)).as_str(), "explorer");
+/// let threads = NAME.threads.expect("it runs on threads");
+/// assert_eq!((threads.explorer)(&Cx::new(1, 1, 1)).as_str(), "explorer");
 /// ```
 #[derive(Clone, Copy, Debug)]
-pub struct Bodies {
+pub struct Threads {
     /// On real threads.
     pub native: BodyFn,
     /// Under loom.
@@ -60,7 +121,8 @@ pub struct Bodies {
 ///     P::spawn(|| Observation::of("hello")).join()
 /// }
 /// let hello: Bodies = bodies!(hello);
-/// assert_eq!((hello.native)(&Cx::new(0, 0, 1)), Observation::of("hello"));
+/// let threads = hello.threads.expect("it runs on threads");
+/// assert_eq!((threads.native)(&Cx::new(0, 0, 1)), Observation::of("hello"));
 /// ```
 ///
 /// Further type arguments may follow the platform: `bodies!(race, MyPool)` is `race::<P,
@@ -68,20 +130,20 @@ pub struct Bodies {
 #[macro_export]
 macro_rules! bodies {
     ($($body:ident)::+) => {
-        $crate::Bodies {
+        $crate::Bodies::of_threads($crate::Threads {
             native: $($body)::+::<$crate::Std>,
             loom: $($body)::+::<$crate::LoomPlatform>,
             shuttle: $($body)::+::<$crate::ShuttlePlatform>,
             explorer: $($body)::+::<$crate::ExplorerPlatform>,
-        }
+        })
     };
     ($($body:ident)::+, $subject:ident) => {
-        $crate::Bodies {
+        $crate::Bodies::of_threads($crate::Threads {
             native: $($body)::+::<$crate::Std, $subject<$crate::Std>>,
             loom: $($body)::+::<$crate::LoomPlatform, $subject<$crate::LoomPlatform>>,
             shuttle: $($body)::+::<$crate::ShuttlePlatform, $subject<$crate::ShuttlePlatform>>,
             explorer: $($body)::+::<$crate::ExplorerPlatform, $subject<$crate::ExplorerPlatform>>,
-        }
+        })
     };
 }
 

@@ -46,6 +46,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::explorer::Escalation;
+use crate::model::Figures;
 use crate::trace::Trace;
 use crate::unit::{End, Record, Task, UnitSpec, Variant};
 use crate::{Engine, Verdict};
@@ -143,6 +144,8 @@ pub struct Outcome {
     pub more_observations: bool,
     /// The bounded searches that took the place of the explorer's full one, if they did.
     pub escalation: Option<Escalation>,
+    /// What the search of a model cost.
+    pub figures: Option<Figures>,
 }
 
 impl Outcome {
@@ -408,6 +411,7 @@ fn read(records: &Path) -> Outcome {
                 trace,
                 more_observations,
                 escalation,
+                figures,
             }) => {
                 outcome = Outcome {
                     end: Some(end),
@@ -417,6 +421,7 @@ fn read(records: &Path) -> Outcome {
                     trace: trace.map(|trace| *trace),
                     more_observations,
                     escalation,
+                    figures,
                 };
             }
             Ok(Record::Started { .. }) | Err(_) => {}

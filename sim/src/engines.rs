@@ -9,12 +9,14 @@
 //! | `loom:N` | the same, with at most N preemptions | everything past N |
 //! | `shuttle` | random, PCT and URW schedules, a third each | weak memory; completeness |
 //! | `shuttle:S` | one strategy: `random`, `pct` or `urw` | the same |
+//! | `stateright` | every state of a model of the code's own state types | what the model leaves out |
 
 pub(crate) mod explorer;
 pub(crate) mod loom;
 pub(crate) mod native;
 pub(crate) mod odometer;
 pub(crate) mod shuttle;
+pub(crate) mod stateright;
 
 use std::fmt;
 use std::str::FromStr;
@@ -28,13 +30,21 @@ use crate::{Bodies, Verdict};
 
 /// Does what the spec says, on the calling thread.
 pub(crate) fn execute(host: &Arc<Host>, spec: &UnitSpec, bodies: &Bodies) -> End {
-    match spec.engine {
-        Engine::Native => native::execute(host, spec, bodies.native),
-        Engine::Explorer { preemptions } => {
-            explorer::execute(host, spec, preemptions, bodies.explorer)
+    match (spec.engine, bodies.threads, bodies.model) {
+        (Engine::Native, Some(body), _) => native::execute(host, spec, body.native),
+        (Engine::Explorer { preemptions }, Some(body), _) => {
+            explorer::execute(host, spec, preemptions, body.explorer)
         }
-        Engine::Loom { preemptions } => loom::execute(host, spec, preemptions, bodies.loom),
-        Engine::Shuttle { strategy } => shuttle::execute(host, spec, strategy, bodies.shuttle),
+        (Engine::Loom { preemptions }, Some(body), _) => {
+            loom::execute(host, spec, preemptions, body.loom)
+        }
+        (Engine::Shuttle { strategy }, Some(body), _) => {
+            shuttle::execute(host, spec, strategy, body.shuttle)
+        }
+        (Engine::Stateright, _, Some(body)) => stateright::execute(host, spec, body),
+        (engine, _, _) => End::Failed {
+            what: format!("{} has no body for {engine}", spec.scenario),
+        },
     }
 }
 
@@ -67,6 +77,8 @@ pub enum Engine {
         /// How schedules are drawn.
         strategy: Strategy,
     },
+    /// Stateright, on a scenario's model.
+    Stateright,
 }
 
 /// How shuttle draws schedules.
@@ -105,7 +117,8 @@ impl Strategy {
 }
 
 impl Engine {
-    /// The engine's name without parameters: `native`, `explorer`, `loom`, `shuttle`.
+    /// The engine's name without parameters: `native`, `explorer`, `loom`, `shuttle`,
+    /// `stateright`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -113,11 +126,25 @@ impl Engine {
             Engine::Explorer { .. } => "explorer",
             Engine::Loom { .. } => "loom",
             Engine::Shuttle { .. } => "shuttle",
+            Engine::Stateright => "stateright",
+        }
+    }
+
+    /// What the engine counts: executions, or the states of a model.
+    ///
+    /// ```
+    /// assert_eq!(selvedge_sim::Engine::Stateright.counts(), "states");
+    /// ```
+    #[must_use]
+    pub fn counts(self) -> &'static str {
+        match self {
+            Engine::Stateright => "states",
+            _ => "executions",
         }
     }
 
     /// The verdict where a search of this engine ended by itself without finding anything;
-    /// `drawn` says what it drew, if it draws.
+    /// `drawn` says what it drew, if it draws; of a model, what it leaves out.
     #[must_use]
     pub fn verdict_when_complete(self, executions: u64, drawn: &str) -> Verdict {
         match self {
@@ -148,6 +175,11 @@ impl Engine {
             Engine::Shuttle { .. } => Verdict::Sampled {
                 executions,
                 strategy: drawn.to_owned(),
+            },
+            // Never more: every model has a boundary.
+            Engine::Stateright => Verdict::Bounded {
+                bound: drawn.to_owned(),
+                executions,
             },
         }
     }
@@ -185,7 +217,7 @@ impl fmt::Display for Engine {
 /// ```
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error(
-    "there is no engine '{0}'; engines are native, explorer, explorer:N, loom, loom:N (at most N preemptions), shuttle, shuttle:random, shuttle:pct, shuttle:urw"
+    "there is no engine '{0}'; engines are native, explorer, explorer:N, loom, loom:N (at most N preemptions), shuttle, shuttle:random, shuttle:pct, shuttle:urw, stateright"
 )]
 pub struct UnknownEngine(pub String);
 
@@ -200,6 +232,7 @@ impl FromStr for Engine {
         };
         match (name, parameter) {
             ("native", None) => Ok(Engine::Native),
+            ("stateright", None) => Ok(Engine::Stateright),
             ("explorer", None) => Ok(Engine::Explorer { preemptions: None }),
             ("explorer", Some(bound)) => Ok(Engine::Explorer {
                 preemptions: Some(bound.parse().map_err(|_| unknown())?),
@@ -238,6 +271,7 @@ mod tests {
             "shuttle:random",
             "shuttle:pct",
             "shuttle:urw",
+            "stateright",
         ];
         for text in texts {
             assert_eq!(text.parse::<Engine>().unwrap().to_string(), text);
@@ -251,6 +285,7 @@ mod tests {
             "native:1",
             "explorer:-1",
             "shuttle:dfs",
+            "stateright:2",
         ] {
             assert!(text.parse::<Engine>().is_err(), "{text}");
         }

@@ -34,6 +34,7 @@ use std::time::{Duration, Instant};
 
 use crate::body::{self, Observation, Violation};
 use crate::explorer::Escalation;
+use crate::model::Figures;
 use crate::trace::{self, Trace};
 use crate::unit::{End, Record, UnitSpec};
 use crate::{Bodies, DecisionLog, Failure, FailureKind, engines, lock, panics};
@@ -57,6 +58,7 @@ pub(crate) struct Host {
     observations: Mutex<Observations>,
     log: Mutex<Option<LogSource>>,
     escalation: Mutex<Option<Escalation>>,
+    figures: Mutex<Option<Figures>>,
 }
 
 /// Tells the decision log of the execution that just failed.
@@ -103,6 +105,12 @@ impl Host {
         hold()
     }
 
+    /// The same, with a trace that no recorder made.
+    pub(crate) fn end_with(&self, end: End, trace: Trace) -> ! {
+        self.send(Event::Ended(end, Some(trace)));
+        hold()
+    }
+
     /// How long work may take that minds the limit itself.
     pub(crate) fn time_for_work(&self) -> Duration {
         self.limit.saturating_sub(self.started.elapsed())
@@ -123,6 +131,11 @@ impl Host {
     /// Bounded searches took the place of the full one.
     pub(crate) fn set_escalation(&self, escalation: Escalation) {
         *lock(&self.escalation) = Some(escalation);
+    }
+
+    /// What a search cost.
+    pub(crate) fn set_figures(&self, figures: Figures) {
+        *lock(&self.figures) = Some(figures);
     }
 
     fn violated(&self, failure: Failure) -> End {
@@ -215,6 +228,7 @@ pub fn run(spec: &UnitSpec, bodies: &Bodies) -> io::Result<()> {
         observations: Mutex::default(),
         log: Mutex::default(),
         escalation: Mutex::default(),
+        figures: Mutex::default(),
     });
     catch_panics(Arc::clone(&host));
     start_engine(Arc::clone(&host), spec.clone(), *bodies)?;
@@ -263,6 +277,7 @@ pub fn run(spec: &UnitSpec, bodies: &Bodies) -> io::Result<()> {
         observations: seen.kept.into_iter().collect(),
         more_observations: seen.more,
         escalation: lock(&host.escalation).clone(),
+        figures: *lock(&host.figures),
     })
 }
 

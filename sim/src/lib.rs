@@ -61,6 +61,7 @@
 //! | `loom:N` | the same with at most N preemptions | everything past N |
 //! | `shuttle` | schedules drawn at random, for what is too large for the others | most schedules; weak memory |
 //! | `native` | real threads on this machine | rare schedules |
+//! | `stateright` | every state of a [`model`] | what the model leaves out |
 //!
 //! A search that ended by itself is [`Exhausted`](Verdict::Exhausted), or
 //! [`Bounded`](Verdict::Bounded) by N; what was drawn is [`Sampled`](Verdict::Sampled). One that
@@ -99,6 +100,7 @@ pub mod explorer;
 pub mod faulty;
 pub mod host;
 mod log;
+pub mod model;
 mod panics;
 mod platforms;
 pub mod reduce;
@@ -111,7 +113,7 @@ pub mod trace;
 pub mod unit;
 mod verdict;
 
-pub use body::{Bodies, BodyFn, Cx, Observation, Violation, note, reach, violate};
+pub use body::{Bodies, BodyFn, Cx, Observation, Threads, Violation, note, reach, violate};
 pub use engines::{Engine, Strategy, UnknownEngine};
 pub use log::{Choice, DecisionLog, Schedule, TaskName};
 pub use platforms::{

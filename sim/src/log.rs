@@ -30,6 +30,13 @@ pub enum DecisionLog {
         /// The execution, counted from 1.
         execution: u64,
     },
+    /// A path through a model: of each state's actions, which.
+    Path {
+        /// The actions, by their place among those of their state.
+        actions: Vec<u32>,
+        /// Whether no path is shorter.
+        shortest: bool,
+    },
 }
 
 /// One choice of a body under loom.

@@ -100,7 +100,7 @@ impl Smaller {
 ///
 /// let words = match Shrinking::Impossible("there is no schedule") {
 ///     Shrinking::Done(smaller) => smaller.seed.to_string(),
-///     Shrinking::Impossible(why) => format!("as it was: {why}"),
+///     Shrinking::Least(why) | Shrinking::Impossible(why) => format!("as it was: {why}"),
 ///     Shrinking::Stale(why) => format!("stale: {why}"),
 ///     Shrinking::Failed(what) => format!("the engine failed: {what}"),
 ///     Shrinking::Stopped => "out of time".to_owned(),
@@ -115,6 +115,8 @@ impl Smaller {
 pub enum Shrinking {
     /// It is as small as we could make it.
     Done(Smaller),
+    /// Nothing smaller fails so, for this reason.
+    Least(&'static str),
     /// The engine has nothing that could be made smaller.
     Impossible(&'static str),
     /// The failure did not show again.
@@ -197,6 +199,13 @@ impl Children {
             (DecisionLog::Checkpoint { .. }, _) => {
                 Ok(Shrinking::Impossible("only loom can read a checkpoint"))
             }
+            (DecisionLog::Path { shortest: true, .. }, _) => Ok(Shrinking::Least(
+                "it was found breadth first: no path with fewer actions violates a property",
+            )),
+            (DecisionLog::Path { .. }, _) => Ok(Shrinking::Impossible(
+                "it was found depth first, and there was no time to look for a shorter path; \
+                 `selvedge check` with a larger --budget does",
+            )),
             (DecisionLog::Workload { .. }, _) => Ok(Shrinking::Impossible(
                 "real threads are scheduled by the machine: there is no schedule to make smaller",
             )),

@@ -63,6 +63,10 @@ pub(crate) use self::recorder::{
 pub struct Trace {
     /// The tasks in the order in which they were created; the first is the root.
     pub tasks: Vec<TaskName>,
+    /// What the tasks are called in drawings, where they are not called by their creation paths:
+    /// in a model, whose tasks are no threads.
+    #[serde(default)]
+    pub names: Vec<String>,
     /// The objects in the order in which they were created.
     pub objects: Vec<Object>,
     /// What was done, in the order in which it took effect.
@@ -305,6 +309,8 @@ pub enum Operation {
     Note,
     /// It panics, or says that a property does not hold.
     Fail,
+    /// An action of a model.
+    Act,
 }
 
 impl Operation {
@@ -342,6 +348,7 @@ impl Operation {
             Operation::Choose => "choose",
             Operation::Note => "note",
             Operation::Fail => "FAIL",
+            Operation::Act => "act",
         }
     }
 }
@@ -394,6 +401,19 @@ impl Trace {
     #[must_use]
     pub fn task_path(&self, task: u32) -> String {
         path_of(&self.tasks, task)
+    }
+
+    /// What a task is called in drawings: its name, or else its creation path.
+    #[must_use]
+    pub fn task_name(&self, task: u32) -> String {
+        let name = self.names.get(task as usize);
+        name.cloned().unwrap_or_else(|| self.task_path(task))
+    }
+
+    /// Whether it is of a model, whose tasks are no threads and take no turns.
+    #[must_use]
+    pub fn is_of_model(&self) -> bool {
+        !self.names.is_empty()
     }
 
     /// What an object is called in drawings: a letter for its kind and a number, as `M1`.

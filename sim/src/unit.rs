@@ -40,6 +40,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::explorer::{Escalation, Estimate};
+use crate::model::Figures;
 use crate::trace::Trace;
 use crate::{DecisionLog, Engine, Failure, Shrunk};
 
@@ -212,6 +213,9 @@ pub enum Record {
         /// The bounded searches that took the place of the explorer's full one, if they did.
         #[serde(default)]
         escalation: Option<Escalation>,
+        /// What the search of a model cost.
+        #[serde(default)]
+        figures: Option<Figures>,
     },
 }
 
@@ -228,7 +232,8 @@ pub enum Record {
 pub enum End {
     /// By itself: everything the engine was to do is done.
     Complete {
-        /// What was really drawn, for the engines that draw; empty for the others.
+        /// What was really drawn, for the engines that draw; what a model leaves out; empty
+        /// for the others.
         drawn: String,
     },
     /// The time limit cut it short.

@@ -238,6 +238,7 @@ fn declaring(units: &[Value], differences: &[Difference]) -> Vec<UnitReport> {
         .collect(),
         more_observations: unit["observations_complete"] == false,
         escalation: None,
+        figures: None,
         seed: None,
         shrunk: None,
         took: Duration::ZERO,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use selvedge_core::ddp::{
     CommitRecord, Contribution, CoordinatorAction, CoordinatorEvent, CoordinatorState, Failure,
-    Incarnation, Member, Rank, RankAction, RankConfig, RankEvent, RankState, RankWait, Reduced,
-    StepTag, Vote,
+    Incarnation, Member, Question, Rank, RankAction, RankConfig, RankEvent, RankState, RankWait,
+    Reduced, Reduction, StepTag, Vote,
 };
 
 use super::world::{Broken, Coordinator, Given, Heal, StepResult, World};
@@ -153,6 +153,7 @@ impl World {
             }
         }
         self.forget_what_nobody_needs(model);
+        self.note_probes(action);
     }
 
     pub(super) fn tell_rank(&mut self, model: &EpochModel, rank: Rank, event: RankEvent) {
@@ -229,7 +230,7 @@ impl World {
         questions
             .map(|question| Vote {
                 question,
-                passed: rank.0.is_multiple_of(2),
+                passed: passes(rank, question),
                 score: rank.0,
             })
             .collect()
@@ -403,6 +404,8 @@ impl World {
                 CoordinatorAction::Persist => {
                     let record = &self.durable().record;
                     let (epoch, digest) = (record.epoch.0 as usize, record.digest());
+                    let lost = !every_vote_counts(record);
+                    self.break_if(lost, Broken::VoteLost);
                     match self.log.get(epoch).copied() {
                         None if self.log.len() == epoch => self.log.push(digest),
                         decided => self.break_if(decided != Some(digest), Broken::Agreement),
@@ -504,6 +507,35 @@ impl super::world::Node {
             given.served = true;
         }
     }
+}
+
+/// What a rank's gate says. It differs from rank to rank and from slot to slot.
+fn passes(rank: Rank, question: Question) -> bool {
+    (rank.0 + question.slot.0).is_multiple_of(2)
+}
+
+/// Whether the record's decisions are what the slots' declared reductions make of what its
+/// voters' gates say. Counted here once more, and not asked of core.
+fn every_vote_counts(record: &CommitRecord) -> bool {
+    record.decisions.iter().all(|decision| {
+        let question = decision.question;
+        let voters = record.ballots.iter().map(|ballot| ballot.voter);
+        let (mut all, mut yes) = (0, 0);
+        for voter in voters {
+            all += 1;
+            yes += u32::from(passes(voter, question));
+        }
+        let rules = record
+            .schedule
+            .slot(question.slot)
+            .map(|slot| *slot.rules());
+        let passed = match rules.map(|rules| rules.reduction) {
+            Some(Reduction::Any) => yes > 0,
+            Some(Reduction::Majority) => 2 * yes > all,
+            _ => yes == all,
+        };
+        decision.passed == passed
+    })
 }
 
 /// A rank among at most eight.

@@ -35,6 +35,36 @@ pub enum Mutant {
 }
 
 impl Mutant {
+    /// All that break something.
+    pub const ALL: [Mutant; 9] = [
+        Mutant::NoFlush,
+        Mutant::MidEpochJoin,
+        Mutant::VolatileView,
+        Mutant::MajorityCommit,
+        Mutant::AnyLifeTakesIt,
+        Mutant::HelloRejoins,
+        Mutant::FailedStaysMember,
+        Mutant::ArriveInAnyView,
+        Mutant::ArriveOfAnyLife,
+    ];
+
+    /// Its name on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Mutant::None => "none",
+            Mutant::NoFlush => "no-flush",
+            Mutant::MidEpochJoin => "mid-epoch-join",
+            Mutant::VolatileView => "volatile-view",
+            Mutant::MajorityCommit => "majority-commit",
+            Mutant::AnyLifeTakesIt => "any-life-takes-it",
+            Mutant::HelloRejoins => "hello-rejoins",
+            Mutant::FailedStaysMember => "failed-stays-member",
+            Mutant::ArriveInAnyView => "arrive-in-any-view",
+            Mutant::ArriveOfAnyLife => "arrive-of-any-life",
+        }
+    }
+
     /// What is done with a message to the coordinator.
     pub(super) fn to_coordinator(
         self,

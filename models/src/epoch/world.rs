@@ -4,9 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use selvedge_core::ddp::{
-    AlphaCurve, BlueprintId, CommitRecord, Contribution, CoordinatorState, Durable, Epoch, Held,
-    Incarnation, Member, Rank, RankState, Reduced, Reduction, RunConfig, RunId, Schedule, SeedId,
-    SeedSlot, SeedStage, SlotId, SlotRules, Strictness, ToCoordinator, ToRank, View,
+    Contribution, CoordinatorState, Durable, Epoch, Held, Incarnation, Member, Rank, RankState,
+    Reduced, RunConfig, RunId, ToCoordinator, ToRank, View,
 };
 use selvedge_core::pool::InvariantViolation;
 
@@ -23,6 +22,8 @@ pub enum Broken {
     Monotone,
     /// Two ranks in one epoch have different schedules, so they ask different questions.
     GateSymmetry,
+    /// A decision is not what the declared reduction makes of its voters' votes.
+    VoteLost,
     /// A rank took what was meant for another life of it.
     Identity,
     /// A machine reported damage where there is none.
@@ -96,52 +97,23 @@ pub(super) struct Heal {
 }
 
 impl EpochModel {
-    const RUN: RunId = RunId(7);
-
     pub(super) fn run_config(&self) -> RunConfig {
         RunConfig {
-            run: Self::RUN,
+            run: World::RUN,
             world: u32::from(self.ranks),
             min_world: u32::from(self.min_world),
             last_epoch: Epoch(u64::from(self.epochs)),
         }
     }
-
-    /// What the run begins from: a seed that blends in over as many epochs as there are. So
-    /// alpha moves at every boundary, and the last one asks a question.
-    fn genesis(&self) -> CommitRecord {
-        let rules = SlotRules {
-            strictness: Strictness::Permissive,
-            auto_g3: true,
-            reduction: Reduction::Majority,
-            blend_steps: u32::from(self.epochs),
-            blend_curve: AlphaCurve::Linear,
-            ..SlotRules::default()
-        };
-        let mut slot = SeedSlot::new(SlotId(0), rules);
-        slot.germinate(SeedId(1), BlueprintId(1))
-            .expect("INVARIANT: the slot is empty");
-        for stage in [SeedStage::Training, SeedStage::Blending] {
-            let question = slot
-                .advance_stage(Some(stage))
-                .expect("INVARIANT: that comes next");
-            let vote = selvedge_core::ddp::Vote {
-                question,
-                passed: true,
-                score: 0,
-            };
-            slot.step_epoch(Some(&rules.reduction.decide(question, &[vote])));
-        }
-        let schedule = Schedule::new([slot]).expect("INVARIANT: it is one slot");
-        CommitRecord::genesis(Self::RUN, Epoch(0), 0, schedule)
-    }
 }
 
 impl World {
+    const RUN: RunId = RunId(7);
+
     /// All ranks have joined, in order, and are in their first step: how a run is formed is no
     /// part of the search.
     pub(super) fn formed(model: &EpochModel) -> World {
-        let genesis = model.genesis();
+        let genesis = model.begin.record(Self::RUN, model.epochs);
         let log = vec![genesis.digest()];
         let coordinator = CoordinatorState::new(model.run_config(), genesis)
             .expect("INVARIANT: the model has ranks and epochs");

@@ -22,7 +22,7 @@ use selvedge_sim::{Class, Engine, Seed, Variant};
 use super::{CheckArgs, Exit, Stop, complain, input, say};
 use crate::Scenario;
 use crate::report::cross::Comparison;
-use crate::report::{self, RunReport, ShrunkSizes, UnitReport, seeds};
+use crate::report::{self, LeftOut, RunReport, ShrunkSizes, UnitReport, seeds};
 
 /// Executions that shuttle draws a unit in the default budget; longer budgets draw more.
 pub(super) const SHUTTLE_EXECUTIONS: u64 = 6_000;
@@ -49,13 +49,15 @@ struct Planned {
     scenario: &'static Scenario,
     variant: Variant,
     engine: Engine,
+    /// The least budget that has room for it.
+    needs: Duration,
     /// How often it was run and cut short before.
     tries: u32,
 }
 
 pub(super) fn check(args: &CheckArgs) -> Result<Exit, Stop> {
     let scenarios = input::select(&args.filters)?;
-    let planned = plan(&scenarios, &args.engines)?;
+    let (planned, left_out) = plan(&scenarios, &args.engines, args.budget)?;
     let json = args.json.as_deref().map(input::output).transpose()?;
     let junit = args.junit.as_deref().map(input::output).transpose()?;
     input::distinct(
@@ -71,12 +73,17 @@ pub(super) fn check(args: &CheckArgs) -> Result<Exit, Stop> {
     }
     let cross = report::cross::compare(&units);
     let report = RunReport {
-        exit: exit_code(&units, &cross),
+        exit: match exit_code(&units, &cross) {
+            // Who names a scenario wants to know of it.
+            Exit::Ok if !left_out.is_empty() && !args.filters.is_empty() => Exit::Budget,
+            exit => exit,
+        },
         interrupted: interrupted(),
         budget: args.budget,
         took: started.elapsed(),
         units,
         cross,
+        left_out,
     };
     // First, because the other reports name the files of long seeds.
     for problem in seeds::keep(&report) {
@@ -95,9 +102,13 @@ pub(super) fn check(args: &CheckArgs) -> Result<Exit, Stop> {
     Ok(report.exit)
 }
 
-/// What to run, in the order of the report.
-fn plan(scenarios: &[&'static Scenario], engines: &[Engine]) -> Result<Vec<Planned>, Stop> {
-    let mut planned = Vec::new();
+/// What to run, in the order of the report, and what the budget has no room for.
+fn plan(
+    scenarios: &[&'static Scenario],
+    engines: &[Engine],
+    budget: Duration,
+) -> Result<(Vec<Planned>, Vec<LeftOut>), Stop> {
+    let (mut planned, mut left_out) = (Vec::new(), Vec::new());
     for &scenario in scenarios {
         for plan in scenario.engines {
             let chosen: Vec<Engine> = match engines {
@@ -111,25 +122,36 @@ fn plan(scenarios: &[&'static Scenario], engines: &[Engine]) -> Result<Vec<Plann
             };
             for engine in chosen {
                 for variant in Variant::ALL {
+                    let needs = plan.needs(variant);
+                    if needs > budget {
+                        left_out.push(LeftOut {
+                            scenario,
+                            variant,
+                            engine,
+                            needs,
+                        });
+                        continue;
+                    }
                     planned.push(Planned {
                         place: planned.len(),
                         scenario,
                         variant,
                         engine,
+                        needs,
                         tries: 0,
                     });
                 }
             }
         }
     }
-    if planned.is_empty() {
+    if planned.is_empty() && left_out.is_empty() {
         let names: Vec<String> = engines.iter().map(ToString::to_string).collect();
         let asked = names.join(", ");
         return Err(Stop::usage(format!(
             "none of the chosen scenarios runs under {asked}; `selvedge list` shows which do"
         )));
     }
-    Ok(planned)
+    Ok((planned, left_out))
 }
 
 /// Runs all units, several at a time, and returns their reports in the order of the plan.
@@ -142,11 +164,16 @@ fn run_all(
     let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let jobs = args.jobs.unwrap_or(cores);
     let mut order = planned.to_vec();
-    order.sort_by_key(|unit| match unit.engine {
-        Engine::Native => 0,
-        Engine::Explorer { .. } => 1,
-        Engine::Shuttle { .. } => 2,
-        Engine::Loom { .. } => 3,
+    // What takes long comes last, and the longest takes what the others leave.
+    order.sort_by_key(|unit| {
+        let engine = match unit.engine {
+            Engine::Native => 0,
+            Engine::Explorer { .. } => 1,
+            Engine::Stateright => 2,
+            Engine::Shuttle { .. } => 3,
+            Engine::Loom { .. } => 4,
+        };
+        (unit.needs, engine)
     });
     let queue = Mutex::new(VecDeque::from(order));
     let progress = Progress::new(planned.len());
@@ -265,6 +292,7 @@ fn run_one(
         observations: outcome.observations,
         more_observations: outcome.more_observations,
         escalation: outcome.escalation,
+        figures: outcome.figures,
         seed: seed.map(|seed| seed.to_string()),
         shrunk,
         took: started.elapsed(),
@@ -288,7 +316,8 @@ fn shrunk(
             (Some(smaller.seed), Some(sizes))
         }
         // The seed as it was found is still good.
-        Shrinking::Impossible(_)
+        Shrinking::Least(_)
+        | Shrinking::Impossible(_)
         | Shrinking::Stale(_)
         | Shrinking::Failed(_)
         | Shrinking::Stopped => (Some(seed), None),
@@ -369,8 +398,11 @@ impl Progress {
     }
 
     fn executions(&self, unit: &Planned, executions: u64) {
-        self.bar
-            .set_message(format!("{}: {executions} executions", describe(unit)));
+        self.bar.set_message(format!(
+            "{}: {executions} {}",
+            describe(unit),
+            unit.engine.counts()
+        ));
     }
 
     /// A unit that there was no time for.
@@ -382,7 +414,7 @@ impl Progress {
         self.bar.inc(1);
         if self.plain {
             let line = format!(
-                "[{}/{}] {} {} {}: {}, {} executions, {:.1} s{}",
+                "[{}/{}] {} {} {}: {}, {} {}, {:.1} s{}",
                 self.bar.position(),
                 self.total,
                 unit.scenario.id,
@@ -390,6 +422,7 @@ impl Progress {
                 unit.engine,
                 unit.verdict.class(),
                 unit.verdict.executions(),
+                unit.engine.counts(),
                 unit.took.as_secs_f64(),
                 match &unit.surprise {
                     Some(surprise) => format!("  UNEXPECTED: {surprise}"),

@@ -18,6 +18,16 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<Exit, Stop> {
     on_ctrl_c()?;
     say(&given::headline(&seed))?;
     let children = own_children()?;
+    if let Some(least) = shrink::already_least(&children, &seed)? {
+        let options = drawing::options(args.all, false);
+        let text = timeline::text(&least.trace, &given::headline(&seed), options);
+        say(&format!("as small as can be: {}", least.why))?;
+        say(&format!(
+            "Each of its actions is needed.\n\n{}",
+            text.trim_end()
+        ))?;
+        return Ok(Exit::Ok);
+    }
     let smaller = shrink::smaller(&children, &seed, args.limit)?;
     say(&shrink::before_and_after(&smaller))?;
     let again = replay::run(&children, &smaller.seed)?;

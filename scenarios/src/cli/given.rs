@@ -66,6 +66,12 @@ pub(super) fn headline(seed: &Seed) -> String {
             schedule.len(),
             schedule.switches()
         ),
+        DecisionLog::Path { actions, shortest } => {
+            // The first says which initial state.
+            let count = actions.len().saturating_sub(1);
+            let shortest = if *shortest { ", the shortest path" } else { "" };
+            format!("{count} actions{shortest}")
+        }
         DecisionLog::Checkpoint { .. } => "loom's checkpoint".to_owned(),
         DecisionLog::Workload { execution, .. } => {
             format!("workload of execution {execution} on real threads")

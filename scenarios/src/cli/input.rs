@@ -6,9 +6,11 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use selvedge_core::engine::Admission;
+use selvedge_models::epoch::Mutant;
 use selvedge_sim::{Class, Engine};
 
 use super::Stop;
+use super::explore::Named;
 use crate::{Scenario, registry};
 
 const LEAST_BUDGET: Duration = Duration::from_millis(100);
@@ -25,12 +27,34 @@ pub(super) fn engine(text: &str) -> Result<Engine, String> {
             "shuttle:random",
             "shuttle:pct",
             "shuttle:urw",
+            "stateright",
         ];
         match near(text, known) {
             Some(near) => format!("{error}; did you mean '{near}'?"),
             None => format!("{error}"),
         }
     })
+}
+
+/// A model that can be looked around in.
+pub(super) fn model(text: &str) -> Result<Named, String> {
+    let known = Named::ALL.map(Named::name);
+    let found = Named::ALL.into_iter().find(|model| model.name() == text);
+    found.ok_or_else(|| unknown("model", text, &known))
+}
+
+/// A way in which alpha's protocol can be broken.
+pub(super) fn mutant(text: &str) -> Result<Mutant, String> {
+    let known = Mutant::ALL.map(Mutant::name);
+    let found = Mutant::ALL.into_iter().find(|mutant| mutant.name() == text);
+    found.ok_or_else(|| unknown("mutant", text, &known))
+}
+
+fn unknown(what: &str, text: &str, known: &[&str]) -> String {
+    let all = known.join(", ");
+    let near = near(text, known.iter().copied());
+    let near = near.map_or_else(String::new, |near| format!("; did you mean '{near}'?"));
+    format!("there is no {what} '{text}'; there are {all}{near}")
 }
 
 pub(super) fn budget(text: &str) -> Result<Duration, String> {

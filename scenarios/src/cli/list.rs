@@ -42,6 +42,10 @@ fn expected(plan: &Plan) -> String {
         Expect::Misses(why) => format!("must miss it: {why}"),
         Expect::Observes => "observes; explorer's outcomes are compared with loom's".to_owned(),
     };
+    if !plan.needs.is_zero() {
+        let needs = humantime::format_duration(plan.needs);
+        text += &format!("\nthe shipped body needs --budget {needs}");
+    }
     for known in plan.differences {
         text += &format!("\n{}, {}: {}", known.line(), known.variant, known.why);
     }
@@ -64,6 +68,8 @@ fn as_json(scenarios: &[&Scenario]) -> String {
                         "twin": twin,
                         "why": why,
                         "differences": differences(plan),
+                        "states": plan.states,
+                        "needs_s": plan.needs.as_secs(),
                     })
                 })
                 .collect();

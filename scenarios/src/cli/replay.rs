@@ -5,7 +5,7 @@ use std::time::Duration;
 use selvedge_sim::child::Children;
 use selvedge_sim::replay::Replayed;
 use selvedge_sim::trace::Trace;
-use selvedge_sim::{Failure, Seed};
+use selvedge_sim::{DecisionLog, Failure, Seed, timeline};
 
 use super::check::{INTERRUPTED, NATIVE_ROUNDS, on_ctrl_c, own_children};
 use super::{Exit, ReplayArgs, Stop, drawing, given, say};
@@ -26,6 +26,7 @@ pub(super) fn replay(args: &ReplayArgs) -> Result<Exit, Stop> {
         say(&given::headline(&seed))?;
     }
     let children = own_children()?;
+    let is_model = matches!(seed.log, DecisionLog::Path { .. });
     let again = run(&children, &seed)?;
     let Again::Violated {
         failure,
@@ -39,7 +40,13 @@ pub(super) fn replay(args: &ReplayArgs) -> Result<Exit, Stop> {
         return Ok(Exit::Ok);
     };
     if !alone {
-        say(&reproduced(&failure, executions))?;
+        say(&reproduced(&failure, (!is_model).then_some(executions)))?;
+    }
+    if let (true, None, Some(trace)) = (is_model, &target, &trace) {
+        // A path says more than its list of actions, and is short.
+        let options = drawing::options(args.all, false);
+        let text = timeline::text(trace, &given::headline(&seed), options);
+        say(&format!("\n{}", text.trim_end()))?;
     }
     if let Some(target) = &mut target {
         let mut trace = trace.unwrap_or_default();
@@ -95,14 +102,19 @@ pub(super) fn run(children: &Children, seed: &Seed) -> Result<Again, Stop> {
     }
 }
 
-fn reproduced(failure: &Failure, executions: u64) -> String {
-    let location = match failure.location.is_empty() {
-        true => String::new(),
-        false => format!("at {}, ", failure.location),
-    };
-    format!(
-        "violated: {}\n  {}\n  {location}execution {executions}",
+fn reproduced(failure: &Failure, executions: Option<u64>) -> String {
+    let mut text = format!(
+        "violated: {}\n  {}",
         failure.signature,
         failure.detail.replace('\n', "\n  "),
-    )
+    );
+    // A model has neither lines of source nor executions.
+    if let Some(executions) = executions {
+        let location = match failure.location.is_empty() {
+            true => String::new(),
+            false => format!("at {}, ", failure.location),
+        };
+        text += &format!("\n  {location}execution {executions}");
+    }
+    text
 }

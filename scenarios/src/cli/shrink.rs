@@ -4,10 +4,12 @@ use std::time::{Duration, Instant};
 
 use selvedge_sim::child::{Children, Request};
 use selvedge_sim::reduce::{Shrinking, Smaller};
+use selvedge_sim::trace::Trace;
 use selvedge_sim::unit::Task;
-use selvedge_sim::{Engine, Seed, Size, Variant};
+use selvedge_sim::{DecisionLog, Engine, Seed, Size, Variant};
 
 use super::check::{INTERRUPTED, SHUTTLE_EXECUTIONS, interrupted, on_ctrl_c, own_children};
+use super::replay::{self, Again};
 use super::{Exit, ShrinkArgs, Stop, given, input, say};
 use crate::report::{seeds, table};
 use crate::{Expect, Scenario};
@@ -31,7 +33,12 @@ fn one(text: &str, limit: Duration) -> Result<Exit, Stop> {
     let (seed, _) = given::seed(text)?;
     on_ctrl_c()?;
     say(&given::headline(&seed))?;
-    let smaller = smaller(&own_children()?, &seed, limit)?;
+    let children = own_children()?;
+    if let Some(least) = already_least(&children, &seed)? {
+        say(&format!("as small as can be: {}", least.why))?;
+        return Ok(Exit::Ok);
+    }
+    let smaller = smaller(&children, &seed, limit)?;
     say(&before_and_after(&smaller))?;
     let text = smaller.seed.to_string();
     if let Err(problem) = seeds::keep_one(&text) {
@@ -41,13 +48,38 @@ fn one(text: &str, limit: Duration) -> Result<Exit, Stop> {
     Ok(Exit::Ok)
 }
 
+/// A failure of which it is known beforehand that nothing smaller fails so.
+pub(super) struct Least {
+    pub(super) why: &'static str,
+    pub(super) trace: Trace,
+}
+
+/// Whether the seed is as small as can be, by how it was found. It must still fail.
+pub(super) fn already_least(children: &Children, seed: &Seed) -> Result<Option<Least>, Stop> {
+    if !matches!(seed.log, DecisionLog::Path { .. }) {
+        return Ok(None);
+    }
+    let shrinking = (children.shrink(seed, Duration::ZERO, &INTERRUPTED))
+        .map_err(|error| Stop::harness("cannot shrink the seed", error))?;
+    let Shrinking::Least(why) = shrinking else {
+        return Ok(None);
+    };
+    match replay::run(children, seed)? {
+        Again::Violated { trace, .. } => Ok(Some(Least {
+            why,
+            trace: trace.unwrap_or_default(),
+        })),
+        Again::NotReproduced(why) => Err(Stop::usage(format!("the seed is stale: {why}"))),
+    }
+}
+
 /// The seed made smaller, or why not.
 pub(super) fn smaller(children: &Children, seed: &Seed, limit: Duration) -> Result<Smaller, Stop> {
     let shrinking = (children.shrink(seed, limit, &INTERRUPTED))
         .map_err(|error| Stop::harness("cannot shrink the seed", error))?;
     match shrinking {
         Shrinking::Done(smaller) => Ok(smaller),
-        Shrinking::Impossible(why) => Err(Stop::usage(why)),
+        Shrinking::Least(why) | Shrinking::Impossible(why) => Err(Stop::usage(why)),
         Shrinking::Stale(why) => Err(Stop::usage(format!("the seed is stale: {why}"))),
         Shrinking::Failed(what) => Err(Stop::harness("the engine failed", what)),
         Shrinking::Stopped if interrupted() => Err(Stop {
@@ -116,7 +148,8 @@ fn twins(filters: &[String], args: &ShrinkArgs) -> Result<Exit, Stop> {
     let (mut most, mut longest, mut count) = (0, Duration::ZERO, 0);
     for scenario in scenarios {
         for plan in scenario.engines {
-            if plan.twin != Expect::Finds || plan.engine == Engine::Native {
+            let cannot = matches!(plan.engine, Engine::Native | Engine::Stateright);
+            if plan.twin != Expect::Finds || cannot {
                 continue;
             }
             let named = |stop: Stop| Stop {

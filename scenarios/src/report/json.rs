@@ -4,16 +4,19 @@ use std::fs::File;
 use std::io::{self, Write};
 
 use selvedge_sim::explorer::Escalation;
+use selvedge_sim::model::Figures;
 use serde::Serialize;
 
 use super::cross::{Comparison, Finding};
-use super::{RunReport, ShrunkSizes, UnitReport};
+use super::{LeftOut, RunReport, ShrunkSizes, UnitReport};
 
 #[derive(Serialize)]
 struct Run<'a> {
     schema: u32,
     units: Vec<Unit<'a>>,
     cross_check: Vec<Compared<'a>>,
+    /// Units that the budget had no room for.
+    left_out: Vec<Left<'a>>,
     exit: u8,
     interrupted: bool,
 }
@@ -30,6 +33,7 @@ struct Unit<'a> {
     scope: String,
     as_expected: bool,
     surprise: Option<&'a str>,
+    /// Of a model: different states.
     executions: u64,
     signature: Option<&'a str>,
     detail: Option<&'a str>,
@@ -38,6 +42,8 @@ struct Unit<'a> {
     shrunk: Option<ShrunkSizes>,
     /// The bounded searches that took the place of the explorer's full one, if they did.
     escalation: Option<&'a Escalation>,
+    /// What the search of a model cost.
+    figures: Option<Figures>,
     reached: &'a [String],
     observations: &'a [String],
     /// False where there were more than are kept.
@@ -63,10 +69,31 @@ impl<'a> From<&'a UnitReport> for Unit<'a> {
             seed: unit.seed.as_deref(),
             shrunk: unit.shrunk,
             escalation: unit.escalation.as_ref(),
+            figures: unit.figures,
             reached: &unit.reached,
             observations: &unit.observations,
             observations_complete: !unit.more_observations,
             wall_ms: u64::try_from(unit.took.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// A unit that the budget had no room for.
+#[derive(Serialize)]
+struct Left<'a> {
+    scenario: &'a str,
+    variant: String,
+    engine: &'a str,
+    needs_s: u64,
+}
+
+impl<'a> From<&'a LeftOut> for Left<'a> {
+    fn from(left: &'a LeftOut) -> Self {
+        Left {
+            scenario: left.scenario.id,
+            variant: left.variant.to_string(),
+            engine: left.engine.name(),
+            needs_s: left.needs.as_secs(),
         }
     }
 }
@@ -125,6 +152,7 @@ pub fn write(mut file: File, report: &RunReport) -> io::Result<()> {
         schema: 1,
         units: report.units.iter().map(Unit::from).collect(),
         cross_check: report.cross.iter().map(Compared::from).collect(),
+        left_out: report.left_out.iter().map(Left::from).collect(),
         exit: report.exit as u8,
         interrupted: report.interrupted,
     };

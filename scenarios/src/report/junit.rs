@@ -9,7 +9,7 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use super::cross::Comparison;
 use super::json::replace;
-use super::{RunReport, UnitReport, seeds};
+use super::{LeftOut, RunReport, UnitReport, seeds};
 
 /// Writes the report over whatever the file held.
 ///
@@ -24,6 +24,9 @@ pub fn write(mut file: File, report: &RunReport) -> io::Result<()> {
         };
         let mut suite = TestSuite::new(first.scenario.id);
         suite.add_test_cases(of_scenario.iter().map(case));
+        let left_out = report.left_out.iter();
+        let left_out = left_out.filter(|left| left.scenario.id == first.scenario.id);
+        suite.add_test_cases(left_out.map(left_out_case));
         let told = |c: &&Comparison| c.not_compared.is_none() || c.surprise.is_some();
         let compared = report.cross.iter().filter(told);
         let compared = compared.filter(|c| c.scenario.id == first.scenario.id);
@@ -51,11 +54,23 @@ fn case(unit: &UnitReport) -> TestCase {
     case.set_classname(unit.scenario.id);
     case.set_time(unit.took);
     case.set_system_out(format!(
-        "{}: {}, {} executions",
+        "{}: {}, {} {}",
         unit.verdict.class(),
         unit.verdict.scope(),
-        unit.verdict.executions()
+        unit.verdict.executions(),
+        unit.engine.counts()
     ));
+    case
+}
+
+fn left_out_case(left: &LeftOut) -> TestCase {
+    let mut status = TestCaseStatus::skipped();
+    let needs = humantime::format_duration(left.needs);
+    status.set_message(format!(
+        "did not fit; `selvedge check --budget {needs}` has room"
+    ));
+    let mut case = TestCase::new(format!("{} {}", left.variant, left.engine), status);
+    case.set_classname(left.scenario.id);
     case
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Row, Table, TableComponent};
-use selvedge_sim::{Class, Variant, Verdict};
+use selvedge_models::checker::collision_chance;
+use selvedge_sim::{Class, Engine, Variant, Verdict};
 
 use super::cross::Comparison;
 use super::seeds::{replay_command, short_name};
@@ -16,6 +17,8 @@ use crate::Expect;
 const MOST_SEEDS_PRINTED: usize = 6;
 /// How wide the table is where there is no terminal to fit.
 const WIDTH_WITHOUT_TERMINAL: u16 = 160;
+/// What the search of a model cost is told where it took this long.
+const LONG_SEARCH: Duration = Duration::from_secs(10);
 
 /// An empty table of the house's form.
 #[must_use]
@@ -55,7 +58,9 @@ pub fn render(report: &RunReport) -> String {
     let mut text = format!("{table}\n");
     for part in [
         bounds(report),
+        models(report),
         surprises(report),
+        left_out(report),
         cross_check(&report.cross),
         seeds(report),
         summary(report),
@@ -118,6 +123,9 @@ fn verdict(unit: Option<&UnitReport>) -> Cell {
         (verdict, Variant::AsReported) if verdict.class() >= Class::Sampled => {
             format!("not seen in {executions}")
         }
+        (verdict, _) if unit.engine == Engine::Stateright => {
+            format!("{}, {executions} states", verdict.class())
+        }
         (verdict, _) => format!("{}, {executions}", verdict.class()),
     };
     match &unit.surprise {
@@ -159,6 +167,28 @@ fn bounds(report: &RunReport) -> String {
             ]);
         }
         text += &format!("{table}\n");
+    }
+    text
+}
+
+/// What the long searches of models cost, and how sure they are.
+fn models(report: &RunReport) -> String {
+    let mut text = String::new();
+    for unit in report.units.iter().filter(|unit| unit.took >= LONG_SEARCH) {
+        let Some(figures) = &unit.figures else {
+            continue;
+        };
+        text += &format!(
+            "{} {} {}: {} states, {} a second of one core, {} bytes each; two of them were taken \
+             for one with a chance of {:.0e}\n",
+            unit.scenario.id,
+            unit.variant,
+            unit.engine,
+            figures.states,
+            figures.rate(),
+            figures.bytes_per_state(),
+            collision_chance(figures.states),
+        );
     }
     text
 }
@@ -207,6 +237,22 @@ fn surprises(report: &RunReport) -> String {
             report.units.len(),
             humantime::format_duration(report.budget),
             humantime::format_duration(report.budget * 4)
+        );
+    }
+    text
+}
+
+/// What needs more time than there is, and was left out on purpose.
+fn left_out(report: &RunReport) -> String {
+    let mut text = String::new();
+    for left in &report.left_out {
+        text += &format!(
+            "{} {} {} did not fit into {}; `selvedge check --budget {}` has room\n",
+            left.scenario.id,
+            left.variant,
+            left.engine,
+            humantime::format_duration(report.budget),
+            humantime::format_duration(left.needs)
         );
     }
     text

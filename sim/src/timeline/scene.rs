@@ -52,7 +52,7 @@ impl<'a> Scene<'a> {
         let tasks = (trace.events.iter().map(|event| event.task))
             .chain(trace.blocked.iter().map(|blocked| blocked.task));
         let strangers = tasks.filter(|&task| task >= known).count().min(1) as u32;
-        let lanes = (0..known).map(|task| trace.task_path(task));
+        let lanes = (0..known).map(|task| clean(&trace.task_name(task)));
         let failed_at = (trace.failure.is_some())
             .then(|| {
                 let failing = |event: &Event| event.operation == Operation::Fail;
@@ -86,7 +86,7 @@ impl<'a> Scene<'a> {
     /// The name of a task.
     pub(super) fn task(&self, task: u32) -> String {
         match self.trace.tasks.get(task as usize) {
-            Some(_) => self.trace.task_path(task),
+            Some(_) => clean(&self.trace.task_name(task)),
             None => "?".to_owned(),
         }
     }
@@ -123,6 +123,10 @@ impl<'a> Scene<'a> {
             1 => format!("1 {one}"),
             n => format!("{n} {more}"),
         };
+        if self.trace.is_of_model() {
+            let actions = self.trace.events.len();
+            return format!("a path of {}", many(actions, "action", "actions"));
+        }
         let (turns, preemptions, critical) = self.counts();
         let mut out = format!(
             "{}, {}, {}",
@@ -149,6 +153,9 @@ pub(super) fn lane_of(trace: &Trace, task: u32) -> usize {
 /// task's, as not every engine says so.
 fn turns(trace: &Trace) -> HashMap<usize, Turn> {
     let mut turns = HashMap::<usize, Turn>::new();
+    if trace.is_of_model() {
+        return turns;
+    }
     let lane = |place: usize| (trace.events.get(place)).map(|event| lane_of(trace, event.task));
     let at = |place: usize| Turn {
         from: place.checked_sub(1).and_then(lane),

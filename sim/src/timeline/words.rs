@@ -49,6 +49,7 @@ impl Scene<'_> {
                 Some(choice) => format!("{} = {choice}", on(word)),
                 None => on(word),
             },
+            Operation::Act => clean(&event.text),
             Operation::Note | Operation::Fail => match event.text.is_empty() {
                 true => word.to_owned(),
                 false => format!("{word} {}", clean(&event.text)),

@@ -168,6 +168,7 @@ pub(crate) fn any_trace() -> impl Strategy<Value = Trace> {
     (parts, rest).prop_map(
         |((tasks, objects, events), (blocked, switches, failure))| Trace {
             tasks,
+            names: Vec::new(),
             objects,
             events,
             blocked,

@@ -1,0 +1,310 @@
+//! A model as a body of the bed: searched within what a unit may use, and walked along a path.
+//!
+//! ```
+//! use selvedge_models::subject::{Order, run, walk};
+//! use selvedge_models::ticket::{Boundary, TicketModel};
+//! use selvedge_sim::model::{ModelEnd, ModelRun, WalkEnd};
+//!
+//! let model = TicketModel { boundary: Boundary::Nothing, batches: vec![1, 2], epochs: 2 };
+//! let budget = ModelRun::new(std::time::Duration::from_secs(60), &|_| ());
+//! let ModelEnd::Violated { path, shortest, .. } = run(&model, Order::Shortest, &budget) else {
+//!     panic!("with uneven loaders two alphas are mixed")
+//! };
+//! assert!(shortest);
+//! let WalkEnd::Violated(failure) = walk(&model, &path).end else { panic!() };
+//! assert_eq!(failure.signature, "no-mix");
+//! ```
+
+use std::fmt::Debug;
+use std::hash::Hash;
+
+use selvedge_sim::model::{Halt, ModelEnd, ModelRun, Row, Walk, WalkEnd};
+use stateright::{Expectation, Model};
+
+use crate::checker::{Found, failure, lean, shortest};
+
+/// A model that can be searched and drawn. It has one initial state.
+pub trait Subject:
+    Model<
+        State: Clone + Debug + Hash + PartialEq + Send + Sync,
+        Action: Clone + Debug + PartialEq + Send + Sync,
+    > + Clone
+    + Send
+    + Sync
+    + 'static
+{
+    /// What the search leaves out, in words.
+    fn boundary(&self) -> String;
+
+    /// Who acts: a column each.
+    fn columns(&self) -> Vec<String>;
+
+    /// Whose action it is, by place among the columns, and what is done, in words.
+    fn act(&self, before: &Self::State, action: &Self::Action) -> (usize, String);
+
+    /// What there is to see in a column, in few words. An action is drawn with what it changes.
+    fn look(&self, state: &Self::State, column: usize) -> String;
+}
+
+/// In which order states are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Breadth first, for what is expected to be found: no counterexample is shorter.
+    Shortest,
+    /// Depth first, for what is expected to be complete: far less memory. What is found is made
+    /// shorter by a search in the other order.
+    Lean,
+}
+
+/// Makes a [`ModelBody`](selvedge_sim::model::ModelBody) of an expression that is a [`Subject`],
+/// searched in an [`Order`].
+///
+/// ```
+/// use selvedge_models::epoch::EpochModel;
+/// use selvedge_sim::Bodies;
+///
+/// const TWO_RANKS: Bodies = Bodies::of_model(selvedge_models::body!(EpochModel::of(2), Lean));
+/// assert!(TWO_RANKS.model.is_some());
+/// ```
+#[macro_export]
+macro_rules! body {
+    ($model:expr, $order:ident) => {
+        ::selvedge_sim::model::ModelBody {
+            search: |run| $crate::subject::run(&$model, $crate::subject::Order::$order, run),
+            walk: |path| $crate::subject::walk(&$model, path),
+        }
+    };
+}
+
+/// Searches the model within what the run may use.
+pub fn run<M: Subject>(model: &M, order: Order, run: &ModelRun<'_>) -> ModelEnd {
+    let (found, is_shortest) = match order {
+        Order::Shortest => shortest(model, None, run),
+        Order::Lean => match lean(model.clone(), None, run) {
+            far @ Found::Violated { .. } => match shortest(model, None, run) {
+                (near @ Found::Violated { .. }, is_shortest) => (near, is_shortest),
+                _ => (far, false),
+            },
+            found => (found, false),
+        },
+    };
+    match found {
+        Found::Complete { states } => ModelEnd::Complete {
+            boundary: model.boundary(),
+            states,
+        },
+        Found::Stopped { states, halt } => match halt {
+            Some(Halt::Memory { bytes }) => ModelEnd::OutOfMemory { states, bytes },
+            Some(Halt::Time) | None => ModelEnd::Cut { states },
+        },
+        Found::Violated {
+            property,
+            path,
+            states,
+        } => ModelEnd::Violated {
+            failure: failure(property, &path),
+            path: places(model, &path),
+            shortest: is_shortest,
+            states,
+        },
+    }
+}
+
+/// Goes along a path, up to the first state in which a property does not hold.
+pub fn walk<M: Subject>(model: &M, path: &[u32]) -> Walk {
+    let columns = model.columns();
+    let mut rows = Vec::new();
+    let end = follow(model, path, &columns, &mut rows);
+    Walk { columns, rows, end }
+}
+
+fn follow<M: Subject>(model: &M, path: &[u32], columns: &[String], rows: &mut Vec<Row>) -> WalkEnd {
+    let Some((&first, rest)) = path.split_first() else {
+        return WalkEnd::Stale("the path is empty".to_owned());
+    };
+    let mut initial = model.init_states().into_iter();
+    let Some(mut state) = initial.nth(first as usize) else {
+        return WalkEnd::Stale(format!("there is no initial state {first}"));
+    };
+    let mut done = Vec::new();
+    for (number, &place) in (1..).zip(rest) {
+        if let Some(property) = violated(model, &state) {
+            return WalkEnd::Violated(failure(property, &done));
+        }
+        let mut actions = Vec::new();
+        model.actions(&state, &mut actions);
+        let there = actions.len();
+        let next = (actions.into_iter().nth(place as usize)).and_then(|action| {
+            let next = model.next_state(&state, action.clone())?;
+            model.within_boundary(&next).then_some((action, next))
+        });
+        let Some((action, next)) = next else {
+            return WalkEnd::Stale(format!(
+                "its action {number} is number {place} of a state that has {there}, or leads \
+                 nowhere: the model has changed since"
+            ));
+        };
+        rows.push(row(model, columns, &state, &action, &next));
+        done.push(action);
+        state = next;
+    }
+    match violated(model, &state) {
+        Some(property) => WalkEnd::Violated(failure(property, &done)),
+        None => WalkEnd::Well,
+    }
+}
+
+/// The first property that does not hold in a state.
+fn violated<M: Subject>(model: &M, state: &M::State) -> Option<&'static str> {
+    let always = |expectation: &Expectation| matches!(expectation, Expectation::Always);
+    let properties = model.properties().into_iter();
+    properties
+        .filter(|property| always(&property.expectation))
+        .find(|property| !(property.condition)(model, state))
+        .map(|property| property.name)
+}
+
+fn row<M: Subject>(
+    model: &M,
+    columns: &[String],
+    before: &M::State,
+    action: &M::Action,
+    after: &M::State,
+) -> Row {
+    let (column, mut text) = model.act(before, action);
+    let mut changes = Vec::new();
+    for (place, name) in columns.iter().enumerate() {
+        let now = model.look(after, place);
+        if now == model.look(before, place) {
+            continue;
+        }
+        match place == column {
+            true => changes.insert(0, now),
+            false => changes.push(format!("{name}: {now}")),
+        }
+    }
+    if !changes.is_empty() {
+        text = format!("{text} => {}", changes.join("; "));
+    }
+    Row {
+        column: u32::try_from(column).unwrap_or(u32::MAX),
+        text,
+        state: digest(&format!("{after:?}")),
+    }
+}
+
+/// FNV-1a: the same on any machine, which a hasher's output need not be.
+fn digest(text: &str) -> u64 {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, step)
+}
+
+/// The path's actions by their places among those of their states.
+fn places<M: Subject>(model: &M, path: &[M::Action]) -> Vec<u32> {
+    let mut places = vec![0];
+    let Some(mut state) = model.init_states().into_iter().next() else {
+        return places;
+    };
+    for action in path {
+        let mut actions = Vec::new();
+        model.actions(&state, &mut actions);
+        let place = actions.iter().position(|other| other == action);
+        let place = place.expect("INVARIANT: the search took this action in this state");
+        places.push(u32::try_from(place).unwrap_or(u32::MAX));
+        state = (model.next_state(&state, action.clone()))
+            .expect("INVARIANT: the search took this action in this state");
+    }
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::epoch::{EpochModel, Faults, Mutant};
+    use crate::ticket::{Boundary, TicketModel};
+
+    const SMALL: EpochModel = EpochModel::of(2).with(Faults::RANKS);
+    const LARGER: EpochModel = EpochModel::of(2).with(Faults::COORDINATOR);
+
+    fn minute(progress: &dyn Fn(u64)) -> ModelRun<'_> {
+        ModelRun::new(Duration::from_secs(600), progress)
+    }
+
+    #[test]
+    fn any_number_of_threads_sees_the_same_states() {
+        for threads in [1, 2, 4] {
+            let mut budget = minute(&|_| ());
+            budget.threads = threads;
+            let end = run(&SMALL, Order::Lean, &budget);
+            let boundary = SMALL.boundary();
+            let states = 11_966;
+            assert_eq!(end, ModelEnd::Complete { boundary, states });
+        }
+    }
+
+    #[test]
+    fn what_runs_out_is_told_and_is_never_complete() {
+        let most = Cell::new(0);
+        let progress = |states| most.set(states);
+        for order in [Order::Lean, Order::Shortest] {
+            let no_time = ModelRun::new(Duration::ZERO, &progress);
+            let end = run(&LARGER, order, &no_time);
+            assert!(matches!(end, ModelEnd::Cut { .. }), "{end:?}");
+            let mut no_memory = minute(&progress);
+            no_memory.most_bytes = 1;
+            let end = run(&LARGER, order, &no_memory);
+            let ModelEnd::OutOfMemory { states, bytes } = end else {
+                panic!("{end:?}");
+            };
+            assert!(bytes > 1 && states >= 1 && most.get() >= 1);
+        }
+    }
+
+    #[test]
+    fn what_is_found_depth_first_is_made_shorter() {
+        let model = EpochModel::of(2)
+            .with(Faults {
+                crashes: 1,
+                restarts: 1,
+                ..Faults::NONE
+            })
+            .but(Mutant::AnyLifeTakesIt);
+        let budget = minute(&|_| ());
+        let found = [Order::Lean, Order::Shortest].map(|order| run(&model, order, &budget));
+        assert_eq!(found[0], found[1]);
+        let ModelEnd::Violated { path, shortest, .. } = &found[0] else {
+            panic!("{found:?}");
+        };
+        assert!(shortest);
+        let walked = walk(&model, path);
+        assert_eq!((walked.columns.len(), walked.rows.len()), (3, 9));
+        let WalkEnd::Violated(failure) = walked.end else {
+            panic!("{:?}", walked.end);
+        };
+        assert_eq!(failure.signature, "identity");
+    }
+
+    #[test]
+    fn a_path_ends_at_the_first_violation_and_nowhere_else() {
+        let model = TicketModel {
+            boundary: Boundary::Nothing,
+            batches: vec![1, 2],
+            epochs: 2,
+        };
+        let ModelEnd::Violated { path, .. } = run(&model, Order::Shortest, &minute(&|_| ())) else {
+            panic!("two alphas are mixed")
+        };
+        let longer = [&path[..], &[0, 0]].concat();
+        assert_eq!(walk(&model, &longer), walk(&model, &path));
+        assert_eq!(walk(&model, &path[..3]).end, WalkEnd::Well);
+        let beside = [0, 7];
+        let end = walk(&model, &beside).end;
+        assert!(
+            matches!(&end, WalkEnd::Stale(why) if why.contains("number 7")),
+            "{end:?}"
+        );
+    }
+}
