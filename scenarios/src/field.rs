@@ -8,10 +8,24 @@ mod dead_thread_200;
 mod device;
 mod double_free_kills_engine;
 mod drop_by_channel;
+mod early_stop_all_for_any;
+mod elastic_rejoin;
+mod epoch_earlier_life;
+mod epoch_evicted_returns;
+mod epoch_failed_member;
+mod epoch_four_ranks;
+mod epoch_majority_commit;
+mod epoch_mid_join;
+mod epoch_no_flush;
+mod epoch_three_ranks;
+mod epoch_three_ranks_all;
+mod epoch_volatile_view;
 mod free_batch_duplicate;
 mod freed_under_step;
 mod front;
 mod huge_drop_recursion;
+mod lighthouse_dead_counted;
+mod lighthouse_identity_reuse;
 mod naive_front;
 mod never_fits_blocks_queue;
 mod preempt_livelock;
@@ -54,4 +68,18 @@ pub const ALL: &[&Scenario] = &[
     &huge_drop_recursion::SCENARIO,
     &waiter_cancelled_at_head::SCENARIO,
     &prefill_only::SCENARIO,
+    &epoch_earlier_life::SCENARIO,
+    &epoch_evicted_returns::SCENARIO,
+    &epoch_failed_member::SCENARIO,
+    &epoch_no_flush::SCENARIO,
+    &epoch_mid_join::SCENARIO,
+    &epoch_volatile_view::SCENARIO,
+    &epoch_majority_commit::SCENARIO,
+    &elastic_rejoin::SCENARIO,
+    &lighthouse_identity_reuse::SCENARIO,
+    &lighthouse_dead_counted::SCENARIO,
+    &early_stop_all_for_any::SCENARIO,
+    &epoch_three_ranks::SCENARIO,
+    &epoch_four_ranks::SCENARIO,
+    &epoch_three_ranks_all::SCENARIO,
 ];

@@ -11,6 +11,16 @@ mod factory_fail;
 mod fifo;
 mod finalize_fail;
 mod free_partial;
+mod gate_allreduce;
+mod gate_d1;
+mod gate_d2;
+mod gate_d3;
+mod gate_d4;
+mod gate_d5;
+mod gate_d6;
+mod gate_d7;
+mod gate_d8;
+mod gate_d9;
 mod hot_shared_ref;
 mod next_fail;
 mod race_partial;
@@ -50,4 +60,14 @@ pub const ALL: &[&Scenario] = &[
     &stop_pending::SCENARIO,
     &cancel::SCENARIO,
     &fifo::SCENARIO,
+    &gate_d1::SCENARIO,
+    &gate_d2::SCENARIO,
+    &gate_d3::SCENARIO,
+    &gate_d4::SCENARIO,
+    &gate_d5::SCENARIO,
+    &gate_d6::SCENARIO,
+    &gate_d7::SCENARIO,
+    &gate_d8::SCENARIO,
+    &gate_d9::SCENARIO,
+    &gate_allreduce::SCENARIO,
 ];

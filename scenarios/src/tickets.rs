@@ -1,6 +1,8 @@
 //! The tickets this project began with. Each stands for ever.
 
 mod agent_blocks_mutation;
+mod alpha_broadcast_hang;
+mod alpha_drift;
 mod opaque_payload;
 mod pool_check_then_act;
 mod step_doubles_memory;
@@ -17,4 +19,6 @@ pub const ALL: &[&Scenario] = &[
     &step_doubles_memory::SCENARIO,
     &submit_error_leak::SCENARIO,
     &untracked_uid::SCENARIO,
+    &alpha_drift::SCENARIO,
+    &alpha_broadcast_hang::SCENARIO,
 ];
