@@ -45,6 +45,7 @@
 //! [`Durable`] and [`RankCheckpoint`], which are plain values here.
 
 mod alpha;
+mod alpha_view;
 mod collective;
 mod coordinator;
 mod digest;
@@ -66,6 +67,7 @@ mod watch;
 pub use alpha::{
     AlphaController, AlphaCurve, AlphaError, AlphaLevel, AlphaMode, RetargetError, Steepness,
 };
+pub use alpha_view::{AlphaView, ForceError};
 pub use collective::{Collective, Contribution, Reduced};
 pub use coordinator::{
     CoordinatorAction, CoordinatorEvent, CoordinatorState, CoordinatorWait, Durable, Member,

@@ -3,6 +3,7 @@
 
 use thiserror::Error;
 
+use super::alpha_view::AlphaView;
 use super::digest::Digest;
 use super::gates::{Decision, GateMetrics, Question, Reduction, Vote};
 use super::ids::SlotId;
@@ -40,6 +41,13 @@ impl Schedule {
     pub fn slot(&self, id: SlotId) -> Option<&SeedSlot> {
         let at = self.0.binary_search_by_key(&id, SeedSlot::id).ok()?;
         self.0.get(at)
+    }
+
+    /// The alphas that a forward pass is made with. For an evaluation some of them may be
+    /// forced, which changes nothing here.
+    #[must_use]
+    pub fn alphas(&self) -> AlphaView<'_> {
+        AlphaView::new(self)
     }
 
     /// What every rank votes on at the end of this epoch: at most one question a slot.
