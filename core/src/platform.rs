@@ -70,7 +70,8 @@ pub trait Condvar<P: Platform>: Send + Sync {
     ) -> <P::Mutex<T> as Mutex<T>>::Guard<'a>;
     /// As [`Condvar::wait`], for at most `timeout`; the flag says whether it timed out.
     ///
-    /// Under a checker the time-out is a *choice* that may fire a bounded number of times.
+    /// Under a checker the time-out is a *choice* that may fire a bounded number of times, unless
+    /// it is of more than a hundred years, which no wait lives to see.
     /// Under loom, which has no notion of it, it never fires: whoever relies on a time-out
     /// needs another engine as well.
     fn wait_timeout<'a, T: Send + 'static + 'a>(

@@ -83,7 +83,8 @@
 //!   that the body is not deterministic; where it does not, nobody knows.
 //! * Small bodies: two or three threads, a few operations each. Loom knows five threads at most.
 //! * A loop that waits must call `P::yield_now`. A time-out is a choice that may fire a few times
-//!   under the explorer and shuttle, and never fires under loom.
+//!   under the explorer and shuttle, and never fires under loom. One of more than a hundred years
+//!   is none and fires nowhere.
 //! * Locks are never poisoned: the first panic ends the execution.
 //!
 //! # How it works

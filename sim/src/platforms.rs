@@ -4,6 +4,7 @@
 use std::any::Any;
 use std::ops::{Deref, DerefMut};
 use std::panic::Location;
+use std::time::Duration;
 
 use crate::trace::{self, Operation, Pending, Place};
 
@@ -170,6 +171,12 @@ macro_rules! atomic_ints {
             $old
         }
     )*};
+}
+
+/// A limit of more than a hundred years is none, as on real threads: a wait with it is one
+/// without a time-out, and costs a search no choice.
+fn is_no_limit(timeout: Duration) -> bool {
+    timeout > Duration::from_secs(100 * 365 * 24 * 60 * 60)
 }
 
 mod explorer;

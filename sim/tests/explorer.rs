@@ -149,6 +149,18 @@ fn a_timed_wait_may_time_out_or_not() {
 }
 
 #[test]
+fn a_wait_of_a_hundred_years_never_times_out() {
+    let search = explore(|| {
+        let (mutex, condvar) = (M::new(()), C::new());
+        let timed_out = condvar.wait_timeout(mutex.lock(), Duration::MAX).1;
+        Observation::of(timed_out.to_string())
+    });
+    assert!(
+        matches!(search.end, SearchEnd::Violated { failure, .. } if failure.signature == "deadlock")
+    );
+}
+
+#[test]
 fn a_token_is_kept_for_the_next_park() {
     let search = explore(|| {
         let parked = P::spawn(P::park);

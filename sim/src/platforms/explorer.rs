@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use selvedge_core::platform::{self, Ordering, Platform};
 
+use super::is_no_limit;
 use crate::explorer::access::Kind;
 use crate::explorer::runtime::{self, ObjectId, me};
 use crate::trace::{self, ObjectKind, Operation, Pending, Place};
@@ -488,8 +489,11 @@ impl platform::Condvar<ExplorerPlatform> for ExplorerCondvar {
     fn wait_timeout<'a, T: Send + 'static + 'a>(
         &self,
         guard: ExplorerGuard<'a, T>,
-        _timeout: Duration,
+        timeout: Duration,
     ) -> (ExplorerGuard<'a, T>, bool) {
+        if is_no_limit(timeout) {
+            return (self.wait(guard), false);
+        }
         let (mutex, site) = (guard.mutex, Location::caller());
         self.enqueue(guard, site);
         let woken = self.op(Operation::Wake, site);

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use selvedge_core::platform::{self, Ordering, Platform};
 
-use super::{BoxedResult, Cell, Held, boxed, unboxed};
+use super::{BoxedResult, Cell, Held, boxed, is_no_limit, unboxed};
 use crate::trace::{self, ObjectKind, Operation, Pending, Place, Word};
 use shuttle::sync::atomic::{
     self, AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize,
@@ -377,8 +377,11 @@ impl platform::Condvar<ShuttlePlatform> for ShuttleCondvar {
     fn wait_timeout<'a, T: Send + 'static + 'a>(
         &self,
         guard: ShuttleGuard<'a, T>,
-        _timeout: Duration,
+        timeout: Duration,
     ) -> (ShuttleGuard<'a, T>, bool) {
+        if is_no_limit(timeout) {
+            return (self.wait(guard), false);
+        }
         let (mutex, site) = (guard.mutex, Location::caller());
         let ticket = {
             let mut book = self.book();
