@@ -246,6 +246,34 @@ fn a_rank_whose_trainee_is_stuck_is_left_behind_and_ends_with_a_reason() {
     server.process.join().unwrap();
 }
 
+/// As if it were stopped by SIGSTOP: its thread runs nothing, its connections stay open.
+#[test]
+fn a_rank_that_stood_still_is_evicted_and_hears_so_when_it_wakes() {
+    let config = config(3, 30);
+    let server = coordinator(config, loopback(), Store::in_memory(config.run).unwrap());
+    let mut ranks = Vec::new();
+    for r in 0..3 {
+        let mut trainee = tiny(r);
+        let mut options = rank_options(&config, r, server.address);
+        if r == 1 {
+            trainee.freeze = Some((Epoch(4), Duration::from_secs(4)));
+            // Longer than all its deadlines: it must not take its sleep for others' silence.
+            options.timing.deadlines.hard = Duration::from_secs(2);
+        }
+        ranks.push(rank(options, trainee));
+    }
+    let frozen = ranks.remove(1);
+    let others = finish(ranks, 30);
+    let error = frozen.process.join().unwrap_err();
+    let evicted = |failure: &Failure| matches!(failure, Failure::Evicted(_));
+    assert!(
+        matches!(&error, RankError::Failed { failure, .. } if evicted(failure)),
+        "{error}"
+    );
+    agree(&[frozen.seen.lock().unwrap().clone(), others[0].clone()]);
+    server.process.join().unwrap();
+}
+
 #[test]
 fn a_run_that_never_forms_says_who_is_missing_and_ends() {
     let config = config(3, 5);

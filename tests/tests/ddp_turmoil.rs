@@ -168,7 +168,7 @@ fn timing() -> Timing {
         },
         admission: Deadlines {
             soft: Duration::from_secs(4),
-            hard: Duration::from_secs(40),
+            hard: Duration::from_secs(12),
         },
         door: Duration::from_millis(500),
     }
@@ -380,7 +380,7 @@ fn world(seed: u64) -> Story {
 
 fn seeds() -> u64 {
     let set = std::env::var("SELVEDGE_TURMOIL_SEEDS");
-    set.map_or(12, |seeds| {
+    set.map_or(10, |seeds| {
         seeds
             .parse()
             .expect("SELVEDGE_TURMOIL_SEEDS is a number of seeds")

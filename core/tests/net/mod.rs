@@ -39,6 +39,8 @@ pub(crate) struct Tiny {
     pub(crate) rank: u32,
     pub(crate) batches: u64,
     pub(crate) pause: Duration,
+    /// At this epoch the whole process stands still for so long, once.
+    pub(crate) freeze: Option<(Epoch, Duration)>,
     pub(crate) seen: Arc<Mutex<Seen>>,
     parameters: Vec<f64>,
 }
@@ -53,6 +55,7 @@ impl Tiny {
             rank,
             batches,
             pause: Duration::ZERO,
+            freeze: None,
             seen: Arc::default(),
             parameters: vec![1.0; bucket],
         }
@@ -67,6 +70,9 @@ impl Trainee for Tiny {
     fn gradient(&mut self, epoch: Epoch, step: u64, bucket: &mut [f64]) -> Given {
         if !self.pause.is_zero() {
             thread::sleep(self.pause);
+        }
+        if let Some((_, stand_still)) = self.freeze.take_if(|(at, _)| *at == epoch) {
+            thread::sleep(stand_still);
         }
         let active = step < self.batches;
         if active {
