@@ -69,6 +69,22 @@ fn ids_revisions_and_signatures_are_fit_for_seeds() {
     }
 }
 
+#[test]
+fn every_engine_of_a_scenario_has_its_bodies() {
+    for scenario in all() {
+        for plan in scenario.engines {
+            for variant in Variant::ALL {
+                let bodies = scenario.bodies(variant);
+                assert!(bodies.runs_under(plan.engine), "{}", scenario.id);
+            }
+            // A model is another one as soon as its number of states is.
+            let is_model = plan.engine.name() == "stateright";
+            let pinned = plan.states.is_some() || !plan.needs.is_zero();
+            assert_eq!(is_model, pinned, "{}", scenario.id);
+        }
+    }
+}
+
 /// A declaration that no run can hold the engines to is one nobody would miss.
 #[test]
 fn a_declared_difference_is_one_that_the_cross_check_can_see() {
