@@ -392,6 +392,36 @@ fn a_connection_that_is_back_is_greeted_by_what_the_rank_is() {
     assert_eq!(says(&mut training()), RankSays::Hello);
 }
 
+/// Found by the simulated world, seed 2110: the first answer was lost with its connection, the
+/// coordinator asked again, and both waited for each other until a hard deadline evicted a
+/// healthy rank.
+#[test]
+fn who_is_asked_again_what_it_has_says_it_again() {
+    let mut driven = training();
+    driven.step(1, 0, true);
+    let first = driven.hear(new_view(2));
+    let said = first.last().cloned().unwrap();
+    assert!(matches!(&said, RankAction::Send(message)
+        if matches!(message.body, RankSays::ViewAck { view: View(2), held: Some(_) })));
+    assert_eq!(driven.hear(new_view(2)), [said]);
+    driven.ignores(RankEvent::Message(ToRank {
+        incarnation: LIFE,
+        body: new_view(1),
+    }));
+    driven.hear(CoordinatorSays::Resume {
+        view: View(2),
+        record: genesis(),
+        applied: 1,
+        boundary: false,
+        holders: vec![Rank(0), Rank(1)],
+    });
+    // Once it has gone on, there is nothing to be asked any more.
+    driven.ignores(RankEvent::Message(ToRank {
+        incarnation: LIFE,
+        body: new_view(2),
+    }));
+}
+
 #[test]
 fn a_checkpoint_is_of_the_start_of_an_epoch_and_spares_the_copy() {
     let mut driven = training();

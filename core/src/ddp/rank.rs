@@ -274,6 +274,12 @@ impl RankState {
     }
 
     fn new_view(&mut self, view: View, members: Vec<Rank>, out: &mut Vec<RankAction>) {
+        if let Phase::Flushing { held } = self.phase
+            && view == self.view
+        {
+            // It was said before, and lost with a connection: the coordinator asks again.
+            return self.say(RankSays::ViewAck { view, held }, out);
+        }
         if view <= self.view {
             return;
         }

@@ -33,7 +33,7 @@ fn two_ranks_survive_a_crash_a_rejoin_and_a_false_suspicion() {
 
 #[test]
 fn two_ranks_survive_a_coordinator_that_dies_and_comes_back() {
-    is_complete(EpochModel::of(2).with(Faults::COORDINATOR), 87_037);
+    is_complete(EpochModel::of(2).with(Faults::COORDINATOR), 121_480);
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn three_ranks_survive_a_crash() {
     ignore = "half a minute unless it is a release build"
 )]
 fn two_ranks_survive_all_five_kinds_of_fault() {
-    is_complete(EpochModel::of(2).with(Faults::ALL), 686_478);
+    is_complete(EpochModel::of(2).with(Faults::ALL), 940_727);
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn the_second_trap_an_evicted_rank_comes_back_as_it_is() {
         Mutant::HelloRejoins,
         EpochModel::of(2).with(faults),
         "no-mix",
-        17,
+        18,
     );
 }
 
@@ -187,7 +187,7 @@ fn the_third_trap_all_wait_for_a_rank_that_has_failed() {
         Mutant::FailedStaysMember,
         EpochModel::of(2).with(faults),
         "progress",
-        8,
+        9,
     );
 }
 
