@@ -113,6 +113,7 @@ pub mod timeline;
 pub mod trace;
 pub mod unit;
 mod verdict;
+pub mod world;
 
 pub use body::{Bodies, BodyFn, Cx, Observation, Threads, Violation, note, reach, violate};
 pub use engines::{Engine, Strategy, UnknownEngine};

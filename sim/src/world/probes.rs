@@ -1,0 +1,133 @@
+//! What a run, or many, must have been through for their silence to mean anything.
+
+use std::fmt;
+
+macro_rules! probes {
+    ($($(#[doc = $doc:literal])+ $probe:ident = $words:literal,)+) => {
+        /// Something that should happen in some run.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Probe {
+            $($(#[doc = $doc])+ $probe,)+
+        }
+
+        impl Probe {
+            /// All of them.
+            pub const ALL: &[Probe] = &[$(Probe::$probe),+];
+
+            /// It in words.
+            #[must_use]
+            pub const fn words(self) -> &'static str {
+                match self {
+                    $(Probe::$probe => $words,)+
+                }
+            }
+        }
+    };
+}
+
+probes! {
+    /// All that began the run are done, in their first life.
+    AllDone = "all ranks done in their first life",
+    /// Every rank had a different number of batches in an epoch.
+    UnevenLoaders = "an exhausted rank shadows with zeros",
+    /// The view changes while a collective waits for somebody.
+    ViewChangeInCollective = "view change during a collective",
+    /// Some have the result of a collective, others never get it.
+    Nonuniform = "nonuniform result of a collective",
+    /// What some had applied, others got by the flush.
+    HealAfterFlush = "a laggard heals from a holder after a flush",
+    /// A later life is admitted at a boundary.
+    RejoinAtBoundary = "rejoin at a boundary",
+    /// A later life finishes the run.
+    RejoinedDone = "a rejoined rank is done",
+    /// A rank begins again from its checkpoint.
+    FromCheckpoint = "restart from a checkpoint",
+    /// A holder is gone before its parameters were copied.
+    HolderGone = "a holder is gone before it was copied from",
+    /// The coordinator dies in a flush, and another life of it goes on.
+    RestartInFlush = "coordinator restart during a flush",
+    /// A write is lost with its coordinator.
+    WriteLost = "coordinator dies in a write, which is lost",
+    /// A write is kept, though its coordinator died before it could tell anybody.
+    WriteKept = "coordinator dies in a write, which is kept",
+    /// A live rank is evicted.
+    FalseSuspicion = "false suspicion",
+    /// A rank that stopped beating is evicted.
+    SilentEvicted = "a silent rank is suspected",
+    /// A rank is connected again in the same life.
+    Reconnected = "reconnection in the same life",
+    /// A message of a former connection comes after the new one is there.
+    LateMessage = "message of a former connection after the new one",
+    /// A message for or of a life that is over arrives.
+    FormerLife = "message of or for a former life",
+    /// The run is given up.
+    QuorumLost = "quorum lost, run given up",
+    /// Nobody has the parameters any more.
+    StateLost = "parameters lost, run given up",
+    /// A rank fails for want of a coordinator.
+    CoordinatorLost = "coordinator lost past the deadline",
+    /// A rank's wait passes the soft deadline.
+    SoftDeadline = "a wait passes its soft deadline",
+    /// The coordinator leaves behind whom it has waited for too long.
+    CoordinatorDeadline = "the coordinator's hard deadline",
+    /// A rank tells that a collective came to nothing.
+    StepFailed = "a collective that came to nothing is told of",
+    /// The data path of a collective is cut, and mended in time.
+    Unstuck = "a result that was stuck comes after a cut is mended",
+    /// The view changes while ranks evaluate their gates.
+    ViewChangeAtGate = "view change while ranks vote",
+    /// Who would join is told that it is too late.
+    TooLate = "joiner told that the run is over",
+}
+
+/// How often each was reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probes([u64; Probe::ALL.len()]);
+
+impl Default for Probes {
+    fn default() -> Self {
+        Probes([0; Probe::ALL.len()])
+    }
+}
+
+impl Probes {
+    pub(super) fn reach(&mut self, probe: Probe) {
+        self.0[probe as usize] += 1;
+    }
+
+    /// How often it was reached.
+    #[must_use]
+    pub const fn count(&self, probe: Probe) -> u64 {
+        self.0[probe as usize]
+    }
+
+    /// Those of another run as well.
+    pub fn add(&mut self, other: &Probes) {
+        for (sum, more) in self.0.iter_mut().zip(other.0) {
+            *sum += more;
+        }
+    }
+
+    /// What was never reached: a campaign that misses any has not tested what it says.
+    ///
+    /// ```
+    /// use selvedge_sim::world::{Probe, Probes};
+    ///
+    /// assert_eq!(Probes::default().missed(), Probe::ALL);
+    /// ```
+    #[must_use]
+    pub fn missed(&self) -> Vec<Probe> {
+        let never = |probe: &Probe| self.count(*probe) == 0;
+        Probe::ALL.iter().copied().filter(never).collect()
+    }
+}
+
+impl fmt::Display for Probes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for &probe in Probe::ALL {
+            let mark = if self.count(probe) == 0 { "MISSED" } else { "" };
+            writeln!(f, "{:>9} {} {mark}", self.count(probe), probe.words())?;
+        }
+        Ok(())
+    }
+}

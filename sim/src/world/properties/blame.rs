@@ -1,0 +1,98 @@
+//! **Blame:** who had no part in any fault is not left behind, and the run is not given up while
+//! enough such ranks are there. Evicting somebody is always safe, so without this a protocol
+//! that evicts all would pass.
+
+use selvedge_core::ddp::{Failure, Rank, RankWait};
+
+use super::{Broken, Kept};
+use crate::world::faults::FaultKind;
+use crate::world::network::Place;
+
+const SIGNATURE: &str = "blameless";
+
+/// What faults have touched a place, and what they excuse.
+#[derive(Clone, Copy, Debug, Default)]
+struct Touched {
+    /// By any.
+    at_all: bool,
+    /// It could not get on, or not reach those it waits for.
+    held_up: bool,
+    /// It could not reach the coordinator.
+    cut_off: bool,
+}
+
+/// Whom a fault has touched.
+#[derive(Debug)]
+pub(in crate::world) struct Blame {
+    touched: Vec<Touched>,
+    min_world: usize,
+}
+
+impl Blame {
+    pub(super) fn new(ranks: u32, min_world: u32) -> Self {
+        Blame {
+            touched: vec![Touched::default(); ranks as usize + 1],
+            min_world: min_world as usize,
+        }
+    }
+
+    /// A fault has to do with a place.
+    pub(in crate::world) fn touch(&mut self, place: Place, by: &FaultKind) {
+        let touched = &mut self.touched[place.index()];
+        touched.at_all = true;
+        match by {
+            // Who was told that a step failed, or was connected again, is as well off as before.
+            FaultKind::FailStep { .. } | FaultKind::Suspect { .. } => {}
+            FaultKind::Break { .. } => touched.cut_off = true,
+            FaultKind::Slow { .. } => touched.held_up = true,
+            FaultKind::Crash { .. }
+            | FaultKind::CrashCoordinator { .. }
+            | FaultKind::Freeze { .. }
+            | FaultKind::Stick { .. }
+            | FaultKind::Cut { .. }
+            | FaultKind::Partition { .. } => (touched.held_up, touched.cut_off) = (true, true),
+        }
+    }
+
+    fn innocent(&self) -> usize {
+        let ranks = self.touched.iter().skip(Place::Rank(Rank(0)).index());
+        ranks.filter(|touched| !touched.at_all).count()
+    }
+
+    /// A rank fails, and says why. A world that was never `formed` needs all of its ranks; where
+    /// no coordinator is `up`, nobody sees to it that others are left behind.
+    pub(in crate::world) fn fails(
+        &self,
+        rank: Rank,
+        failure: Failure,
+        formed: bool,
+        up: bool,
+    ) -> Kept {
+        let coordinator = self.touched[Place::Coordinator.index()];
+        let own = self.touched[Place::Rank(rank).index()];
+        let complete = self.innocent() == self.touched.len() - 1;
+        let excused = match failure {
+            Failure::QuorumLost if !formed => !complete,
+            Failure::QuorumLost => self.innocent() < self.min_world,
+            // A rank that is to copy gives up what it has. Where only one rank has the newest
+            // version, all others are to copy from it, and its loss is the end of all: a fault
+            // that left them behind, and another, are enough.
+            Failure::StateLost => !complete,
+            Failure::CoordinatorLost(RankWait::Admission) => {
+                coordinator.at_all || own.cut_off || !complete
+            }
+            Failure::CoordinatorLost(_) => coordinator.at_all || own.cut_off,
+            Failure::Evicted(_) => own.at_all,
+            Failure::Stalled(_) => own.held_up || !up,
+            // Alarms are another property's.
+            Failure::TagMismatch | Failure::BadRecord | Failure::Diverged => true,
+        };
+        match excused {
+            true => Ok(()),
+            false => Err(Broken::new(
+                SIGNATURE,
+                format!("no fault is an excuse for {rank} to fail: {failure}"),
+            )),
+        }
+    }
+}
