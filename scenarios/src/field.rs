@@ -1,12 +1,17 @@
 //! Bugs of other engines in the field, by the issue that tells of them.
 
+mod agreed_on_time;
+mod alive_but_stuck;
 mod balanced_but_double_owned;
+mod barrier_without_round;
 mod bypass_starves_head;
 mod cancel_in_every_state;
 mod client_gone;
 mod dead_thread_200;
 mod device;
+mod different_collectives;
 mod double_free_kills_engine;
+mod drift_by_local_progress;
 mod drop_by_channel;
 mod early_stop_all_for_any;
 mod elastic_rejoin;
@@ -20,16 +25,20 @@ mod epoch_no_flush;
 mod epoch_three_ranks;
 mod epoch_three_ranks_all;
 mod epoch_volatile_view;
+mod early_stop_some_ranks;
 mod free_batch_duplicate;
 mod freed_under_step;
 mod front;
 mod huge_drop_recursion;
 mod lighthouse_dead_counted;
 mod lighthouse_identity_reuse;
+mod inner_failure_is_success;
 mod naive_front;
 mod never_fits_blocks_queue;
 mod preempt_livelock;
 mod prefill_only;
+mod rank_local_return;
+mod ranks;
 mod relaxed_publication;
 mod request_id_reuse;
 mod scheduler_stall;
@@ -37,9 +46,14 @@ mod silent_reset;
 mod slow_client_stalls_all;
 mod stale_cache_after_reconfigure;
 mod step_error_keeps_blocks;
+mod timeout_ignored;
 mod treiber_aba;
 mod two_resources_one_leaks;
+mod unbounded_barrier;
+mod uneven_loaders;
+mod votes_without_step;
 mod waiter_cancelled_at_head;
+mod waiters_never_woken;
 
 use crate::Scenario;
 
@@ -82,4 +96,17 @@ pub const ALL: &[&Scenario] = &[
     &epoch_three_ranks::SCENARIO,
     &epoch_four_ranks::SCENARIO,
     &epoch_three_ranks_all::SCENARIO,
+    &barrier_without_round::SCENARIO,
+    &waiters_never_woken::SCENARIO,
+    &unbounded_barrier::SCENARIO,
+    &timeout_ignored::SCENARIO,
+    &alive_but_stuck::SCENARIO,
+    &inner_failure_is_success::SCENARIO,
+    &votes_without_step::SCENARIO,
+    &early_stop_some_ranks::SCENARIO,
+    &agreed_on_time::SCENARIO,
+    &rank_local_return::SCENARIO,
+    &different_collectives::SCENARIO,
+    &uneven_loaders::SCENARIO,
+    &drift_by_local_progress::SCENARIO,
 ];

@@ -17,6 +17,7 @@ pub mod registry;
 pub mod report;
 pub mod serving;
 #[cfg(not(test))]
+mod slots;
 pub mod tickets;
 
 pub use registry::{Difference, Expect, Only, Plan, Scenario, all};

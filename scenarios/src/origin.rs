@@ -6,10 +6,12 @@ mod clear_window;
 mod decode_loop;
 mod drain_sticky;
 mod drain_toctou;
+mod embargo_double;
 pub(crate) mod engine;
 mod factory_fail;
 mod fifo;
 mod finalize_fail;
+mod force_alpha;
 mod free_partial;
 mod gate_allreduce;
 mod gate_d1;
@@ -24,9 +26,12 @@ mod gate_d9;
 mod hot_shared_ref;
 mod next_fail;
 mod race_partial;
+mod rollback_orphan;
 mod same_agent;
 pub(crate) mod scheduler;
 mod shutdown_blocks;
+mod sigmoid_overflow;
+mod snapshot;
 mod step_abandon;
 mod stop_pending;
 pub(crate) mod subject;
@@ -70,4 +75,9 @@ pub const ALL: &[&Scenario] = &[
     &gate_d8::SCENARIO,
     &gate_d9::SCENARIO,
     &gate_allreduce::SCENARIO,
+    &force_alpha::SCENARIO,
+    &embargo_double::SCENARIO,
+    &snapshot::SCENARIO,
+    &rollback_orphan::SCENARIO,
+    &sigmoid_overflow::SCENARIO,
 ];

@@ -1,0 +1,73 @@
+//! Lightning#20404, DeepSpeed#2223, horovod#3980: the ranks' loaders have not the same number of
+//! batches. Whose loader is exhausted is at the end of its epoch; the others wait for it in the
+//! all-reduce of one more step.
+//!
+//! Two ranks with one batch and with two.
+//!
+//! What ships tells with each step whether anybody has more. Whose loader is exhausted goes on
+//! with zeros until nobody has.
+
+use selvedge_core::platform::{JoinHandle, Platform, Shared};
+use selvedge_sim::{Cx, Observation, bodies, violation};
+
+use super::ranks::collective::Unbounded;
+use super::ranks::{Plan, run};
+use crate::registry::{Expect, Scenario, explorer, loom, shuttle};
+
+pub(super) const SCENARIO: Scenario = Scenario {
+    id: "uneven-loaders",
+    ticket: "Lightning#20404, DeepSpeed#2223, horovod#3980",
+    summary: "a loader is exhausted before the others, who wait for its rank",
+    source: concat!(
+        include_str!("uneven_loaders.rs"),
+        include_str!("ranks.rs"),
+        include_str!("ranks/collective.rs"),
+        include_str!("ranks/life.rs"),
+        include_str!("../slots.rs")
+    ),
+    twin: bodies!(step_for_a_batch),
+    shipped: bodies!(step_while_any_has),
+    signature: "deadlock",
+    must_reach: &["shadowed"],
+    // Not on real threads, which would hang.
+    engines: &[
+        explorer(Expect::Finds),
+        loom(Expect::Finds),
+        shuttle(Expect::Finds),
+    ],
+};
+
+const BATCHES: &[u64] = &[1, 2];
+
+/// The code that ships.
+fn step_while_any_has<P: Platform>(_: &Cx) -> Observation {
+    let plan = Plan {
+        batches: BATCHES,
+        ..Plan::EVEN
+    };
+    for end in run::<P>(plan, None) {
+        match end.records.last() {
+            Some(record) if record.applied == 2 => {}
+            _ => violation!("steps-lost", "two were there to be made: {end:?}"),
+        }
+    }
+    Observation::none()
+}
+
+/// As reported.
+fn step_for_a_batch<P: Platform>(_: &Cx) -> Observation {
+    let collective = P::Arc::new(Unbounded::<P>::new(2));
+    let ranks = [0, 1].map(|rank| {
+        let collective = collective.clone();
+        P::spawn(move || {
+            for _ in 0..BATCHES[rank as usize] {
+                collective.meet("step", rank, 1.0);
+            }
+            collective.meet("end of epoch", rank, 0.0);
+        })
+    });
+    for rank in ranks {
+        rank.join();
+    }
+    Observation::none()
+}
