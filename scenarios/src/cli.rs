@@ -1,6 +1,7 @@
 //! The `selvedge` command line: what a user may type, and what each way of ending means.
 
 mod check;
+mod ddp;
 mod drawing;
 mod estimate;
 mod explain;
@@ -8,6 +9,8 @@ mod explore;
 mod given;
 mod input;
 mod list;
+mod live;
+mod rank;
 mod replay;
 mod serve_trace;
 mod shrink;
@@ -51,6 +54,7 @@ Exit codes:
   12  nobody gets anywhere: a livelock or a hang
   14  a twin was not found, or found by the wrong signature; or explorer and loom differ in
       their outcomes otherwise than their scenario declares
+  15  rank: this rank is out of the run, and says why; start it again to rejoin
   20  time ran out, or a verdict is below the required class
   21  interrupted; what was done is reported
   70  the bed itself failed";
@@ -73,6 +77,10 @@ enum Command {
     Explore(ExploreArgs),
     /// Serve a trace of real requests by the engine that ships, in virtual time
     ServeTrace(ServeTraceArgs),
+    /// Train with real rank processes on this machine, and see whether they agree on alpha
+    Ddp(ddp::DdpArgs),
+    /// Be one rank of a run, as torchrun or srun starts them
+    Rank(rank::RankArgs),
     /// Run one unit for a parent process
     #[command(name = child::UNIT_COMMAND, hide = true)]
     Unit { spec: PathBuf },
@@ -258,6 +266,8 @@ pub enum Exit {
     Liveness = 12,
     /// A twin was not found as it must be, or the cross-check came to something new.
     Survived = 14,
+    /// A rank is out of its run, for a reason that it says.
+    Left = 15,
     /// Time ran out before the required class.
     Budget = 20,
     /// Interrupted.
@@ -332,6 +342,8 @@ fn run(cli: Cli) -> Result<Exit, Stop> {
         Command::Explain(args) => explain::explain(&args),
         Command::Explore(args) => explore::explore(&args),
         Command::ServeTrace(args) => serve_trace::serve_trace(&args),
+        Command::Ddp(args) => ddp::ddp(&args),
+        Command::Rank(args) => rank::rank(&args),
         Command::Unit { spec } => serve(&spec),
     }
 }

@@ -18,6 +18,8 @@ pub mod report;
 pub mod serving;
 #[cfg(not(test))]
 mod slots;
+#[cfg(not(test))]
 pub mod tickets;
+pub mod training;
 
 pub use registry::{Difference, Expect, Only, Plan, Scenario, all};

@@ -65,6 +65,15 @@ pub(super) fn budget(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// How long something is waited for.
+pub(super) fn wait(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(wait) if (LEAST_BUDGET..=MOST_BUDGET).contains(&wait) => Ok(wait),
+        Ok(_) => Err("it is at least 100ms and at most 30days".to_owned()),
+        Err(_) => Err("it is a number and a unit, as 500ms, 10s or 5m".to_owned()),
+    }
+}
+
 pub(super) fn number(text: &str) -> Result<u64, String> {
     (text.parse()).map_err(|_| "it is a whole number, from 0 to 2^64 - 1".to_owned())
 }
@@ -254,8 +263,9 @@ mod tests {
     #[test]
     fn durations_and_numbers_are_bounded() {
         assert_eq!(budget("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(wait("300ms"), Ok(Duration::from_millis(300)));
         for wrong in ["", "60", "1ms", "-3s", "soon"] {
-            assert!(budget(wrong).is_err(), "{wrong}");
+            assert!(budget(wrong).is_err() && wait(wrong).is_err(), "{wrong}");
         }
         for wrong in ["0", "-1", "x", "4096"] {
             assert!(jobs(wrong).is_err(), "{wrong}");

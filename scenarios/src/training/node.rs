@@ -1,0 +1,376 @@
+//! One process of a run: a rank that trains, or the coordinator.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use selvedge_core::ddp::net::{
+    CoordinatorError, CoordinatorOptions, CoordinatorReport, CoordinatorServer, Given, NetEvent,
+    Noted, RankClient, RankError, RankOptions, RankReport, SlotAlpha, Start, Store, Timing, Token,
+    Trainee, TraineeError,
+};
+use selvedge_core::ddp::{CommitRecord, Epoch, Failure, GateMetrics, Rank, RunConfig, SlotId};
+use thiserror::Error;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+
+use super::data::batches;
+use super::event::{Event, Events};
+use super::job::{Policy, genesis};
+use super::sockets::CuttableSockets;
+use super::trajectory::{Journal, Line};
+use super::worker::Worker;
+
+/// How often it is looked whether a run is to be given up.
+const LOOK: Duration = Duration::from_millis(50);
+/// A failure tells so many events that came before it.
+const TOLD_BEFORE: usize = 20;
+
+/// What a rank is to do.
+pub struct RankJob {
+    /// As who, where, and with what patience.
+    pub options: RankOptions,
+    /// What data and model are drawn from: the same on every rank.
+    pub seed: u64,
+    /// What a batch takes at least.
+    pub batch_time: Duration,
+    /// Where to write down what was applied; there must be no such file yet.
+    pub journal: Option<PathBuf>,
+    /// Its sockets.
+    pub sockets: CuttableSockets,
+    /// Whom to tell.
+    pub events: Events,
+}
+
+/// What a coordinator is to do.
+pub struct CoordinatorJob {
+    /// The run.
+    pub config: RunConfig,
+    /// What all its processes share.
+    pub token: Token,
+    /// Where to take connections.
+    pub listen: SocketAddr,
+    /// Its patience: that of all ranks.
+    pub timing: Timing,
+    /// Where to write down what must not be forgotten; in memory, if nowhere.
+    pub store: Option<PathBuf>,
+    /// Whom to tell.
+    pub events: Events,
+}
+
+/// Why a process has not done its part.
+#[derive(Debug, Error)]
+pub enum NodeError {
+    /// The rank is out of the run, and says why.
+    #[error(transparent)]
+    Rank(#[from] RankError),
+    /// The coordinator has ended before the run.
+    #[error(transparent)]
+    Coordinator(#[from] CoordinatorError),
+    /// It was told to stop.
+    #[error("interrupted")]
+    Interrupted,
+    /// The machine did not give what was needed.
+    #[error("{what}: {error}")]
+    Io {
+        /// What for.
+        what: String,
+        /// What it said.
+        error: io::Error,
+    },
+}
+
+impl NodeError {
+    fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |error| NodeError::Io { what, error }
+    }
+}
+
+/// Trains as one rank until the run is over, the rank is out of it, or `stop` says so.
+///
+/// # Errors
+/// [`NodeError`]; the event of a failure was told.
+pub fn run_rank(job: RankJob, stop: impl Fn() -> bool) -> Result<RankReport, NodeError> {
+    let (rank, events) = (job.options.rank, job.events);
+    let journal = (job.journal.map(|path| {
+        let what = format!("cannot write a journal at {}", path.display());
+        Journal::create(&path).map_err(NodeError::io(what))
+    }))
+    .transpose()?;
+    let broken = Arc::new(Mutex::new(None));
+    let trained = Trained {
+        worker: Worker::new(job.seed, rank, job.batch_time),
+        journal,
+        written: None,
+        broken: Arc::clone(&broken),
+        events: events.clone(),
+    };
+    events.tell(&Event::Started {
+        batches: batches(rank),
+    });
+    let told = events.clone();
+    let mut telling = Telling::new(events.clone());
+    let ended = block_on(stop, async move {
+        let client = RankClient::bind(job.sockets, job.options, trained).await?;
+        client
+            .observed_by(move |noted: &Noted| telling.tell(&noted.event))
+            .run()
+            .await
+    })?;
+    let broken = broken.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(error) = broken {
+        return Err(NodeError::io("cannot write the journal")(error));
+    }
+    match &ended {
+        Ok(_) => told.tell(&Event::Done),
+        Err(error) => told.tell(&failed(error)),
+    }
+    Ok(ended?)
+}
+
+/// Coordinates until the run is over and all have heard of it, or `stop` says so.
+///
+/// # Errors
+/// [`NodeError`].
+pub fn run_coordinator(
+    job: CoordinatorJob,
+    stop: impl Fn() -> bool,
+) -> Result<CoordinatorReport, NodeError> {
+    let run = job.config.run;
+    let (told, events) = (job.events.clone(), job.events);
+    let report = block_on(stop, async move {
+        let store = match &job.store {
+            Some(path) => Store::open_or_create(path, run)?,
+            None => Store::in_memory(run)?,
+        };
+        let start = Start::GoOnOr(genesis(run));
+        let mut options = CoordinatorOptions::new(job.config, start, job.token, job.listen);
+        options.timing = job.timing;
+        let server =
+            CoordinatorServer::bind(selvedge_core::ddp::net::TcpSockets, options, store).await?;
+        events.tell(&Event::Listening {
+            address: server.local_addr()?.to_string(),
+        });
+        // The policy hears of each record as it is made, before any rank does, and its commands
+        // are there before anybody can arrive at the end of the next epoch.
+        let (decided, mut hears) = mpsc::unbounded_channel::<(Epoch, Vec<SlotAlpha>)>();
+        let handle = server.handle();
+        let policy = tokio::spawn(async move {
+            let mut policy = Policy::default();
+            while let Some((epoch, slots)) = hears.recv().await {
+                for command in policy.after(epoch, &slots) {
+                    if !handle.command(command).await {
+                        return;
+                    }
+                }
+            }
+        });
+        let mut telling = Telling::new(events.clone());
+        let server = server.observed_by(move |noted: &Noted| {
+            if let NetEvent::Committed { epoch, slots, .. } = &noted.event {
+                // Where the policy has ended, so has the run.
+                let _ = decided.send((*epoch, slots.clone()));
+            }
+            telling.tell(&noted.event);
+        });
+        let report = server.serve().await;
+        policy.abort();
+        report
+    })?;
+    match &report {
+        Ok(_) => told.tell(&Event::Done),
+        Err(error) => told.tell(&Event::Failed {
+            reason: match error {
+                CoordinatorError::Aborted { .. } => "aborted",
+                _ => "coordinator",
+            }
+            .to_owned(),
+            detail: error.to_string(),
+            before: Vec::new(),
+        }),
+    }
+    Ok(report?)
+}
+
+/// Runs `work` to its end, unless `stop` says so before.
+fn block_on<T>(stop: impl Fn() -> bool, work: impl Future<Output = T>) -> Result<T, NodeError> {
+    let runtime: Runtime = (tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build())
+    .map_err(NodeError::io("cannot start tokio"))?;
+    let ended = runtime.block_on(async {
+        let mut work = pin!(work);
+        loop {
+            match tokio::time::timeout(LOOK, &mut work).await {
+                Ok(ended) => return Some(ended),
+                Err(_) if stop() => return None,
+                Err(_) => {}
+            }
+        }
+    });
+    // A call of the trainee that is stuck is left behind.
+    runtime.shutdown_background();
+    ended.ok_or(NodeError::Interrupted)
+}
+
+/// A worker that writes down what it applies.
+struct Trained {
+    worker: Worker,
+    journal: Option<Journal>,
+    /// The last epoch that is in the journal.
+    written: Option<Epoch>,
+    broken: Arc<Mutex<Option<io::Error>>>,
+    events: Events,
+}
+
+impl Trainee for Trained {
+    fn bucket_len(&self) -> usize {
+        Worker::BUCKET
+    }
+
+    fn gradient(&mut self, _epoch: Epoch, step: u64, bucket: &mut [f64]) -> Given {
+        let more = self.worker.gradient(step, bucket);
+        Given {
+            active: more.is_some(),
+            more: more.unwrap_or(false),
+        }
+    }
+
+    fn apply_step(&mut self, sum: &[f64], active: u32, applied: u64) {
+        self.worker.apply_step(sum, active, applied);
+    }
+
+    fn apply_epoch(&mut self, record: &CommitRecord) {
+        self.worker.apply_epoch(record);
+        if self.written.replace(record.epoch) == Some(record.epoch) {
+            return;
+        }
+        // Who is about to copy the parameters does not have this record's yet.
+        let current = self.worker.applied() == record.applied;
+        let model = current.then(|| self.worker.digest());
+        let line = Line::of(record, model, self.worker.last().filter(|_| current));
+        if let Some(Err(error)) = self.journal.as_mut().map(|journal| journal.write(&line)) {
+            self.broken
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get_or_insert(error);
+        }
+        self.events.tell(&Event::Applied(line));
+    }
+
+    fn measure(&mut self, slot: SlotId) -> GateMetrics {
+        self.worker.measure(slot)
+    }
+
+    fn save(&self) -> Vec<u8> {
+        self.worker.save()
+    }
+
+    fn load(&mut self, bytes: &[u8]) -> Result<(), TraineeError> {
+        self.worker
+            .load(bytes)
+            .map_err(|error| TraineeError(error.to_string()))
+    }
+}
+
+/// Says in our words what a driver notes.
+struct Telling {
+    events: Events,
+    steps_us: Vec<u64>,
+}
+
+impl Telling {
+    fn new(events: Events) -> Self {
+        Telling {
+            events,
+            steps_us: Vec::new(),
+        }
+    }
+
+    fn tell(&mut self, event: &NetEvent) {
+        let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let numbers = |ranks: &[Rank]| ranks.iter().map(|rank| rank.0).collect();
+        let told = match event {
+            NetEvent::Connected(member) => Event::Connected {
+                rank: member.rank.0,
+            },
+            NetEvent::Disconnected(member) => Event::Disconnected {
+                rank: member.rank.0,
+            },
+            NetEvent::ViewChange { view, members } => Event::View {
+                view: view.0,
+                members: numbers(members),
+            },
+            NetEvent::Step { latency, .. } => return self.steps_us.push(us(*latency)),
+            NetEvent::Committed { epoch, latency, .. } => Event::Committed {
+                epoch: epoch.0,
+                latency_us: us(*latency),
+                steps_us: core::mem::take(&mut self.steps_us),
+            },
+            NetEvent::SoftDeadline { wait, missing } => Event::Slow {
+                wait: wait.clone(),
+                missing: numbers(missing),
+            },
+            NetEvent::HardDeadline { wait, missing } => Event::Overdue {
+                wait: wait.clone(),
+                missing: numbers(missing),
+            },
+            NetEvent::Suspected(member) => Event::Suspected {
+                rank: member.rank.0,
+            },
+            NetEvent::Refused(refusal) => Event::Refused {
+                why: refusal.to_string(),
+            },
+            NetEvent::PeerLost { rank, .. } => Event::PeerLost { rank: rank.0 },
+            NetEvent::Healed { applied, from } => Event::Healed {
+                from: from.0,
+                applied: *applied,
+            },
+            // How it ends is told when it has ended.
+            _ => return,
+        };
+        self.events.tell(&told);
+    }
+}
+
+fn failed(error: &RankError) -> Event {
+    let events = error.events();
+    let before = &events[events.len().saturating_sub(TOLD_BEFORE)..];
+    Event::Failed {
+        reason: reason(error).to_owned(),
+        detail: error.to_string(),
+        before: before
+            .iter()
+            .map(|noted| format!("{:?}", noted.event))
+            .collect(),
+    }
+}
+
+/// Why a rank is out of the run, in one word.
+#[must_use]
+pub fn reason(error: &RankError) -> &'static str {
+    match error {
+        RankError::Options(_) => "options",
+        RankError::Listen(_) => "listen",
+        RankError::Store(_) => "store",
+        RankError::Refused { .. } => "refused",
+        RankError::Load { .. } => "load",
+        RankError::TraineeStuck { .. } => "trainee-stuck",
+        RankError::TraineePanicked { .. } => "trainee-panicked",
+        RankError::Failed { failure, .. } => match failure {
+            Failure::Evicted(_) => "evicted",
+            Failure::QuorumLost => "quorum-lost",
+            Failure::StateLost => "state-lost",
+            Failure::Diverged => "diverged",
+            Failure::CoordinatorLost(_) => "coordinator-lost",
+            Failure::TagMismatch => "tag-mismatch",
+            Failure::BadRecord => "bad-record",
+            Failure::Stalled(_) => "stalled",
+        },
+        _ => "other",
+    }
+}
