@@ -73,6 +73,10 @@ fn two_ranks<P: Platform>(alpha_at: fn(u32) -> f64) -> Observation {
                 if !(before..=1.0).contains(&alpha) {
                     violation!("no-alpha", "{alpha} after {before}");
                 }
+                // A quarter of the way in time is next to nothing of the way: it is that steep.
+                if tick == 1 && alpha > 0.01 {
+                    violation!("not-steep", "{alpha} at the first of {TICKS}");
+                }
                 before = alpha;
             }
             before
