@@ -43,3 +43,30 @@ impl Awake {
         at.saturating_since(self.now())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::Builder;
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[test]
+    fn time_in_which_its_driver_did_not_run_is_hardly_counted() {
+        let mut builder = Builder::new_current_thread();
+        let runtime = builder.enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let millis = |n| Instant::ZERO + Duration::from_millis(n);
+            let mut clock = Awake::new(Duration::from_millis(100));
+            advance(Duration::from_millis(90)).await;
+            assert_eq!(clock.now(), millis(90));
+            // A machine that is busy makes a driver late; that is counted.
+            advance(Duration::from_millis(390)).await;
+            assert_eq!(clock.until(millis(500)), Duration::from_millis(20));
+            advance(Duration::from_secs(3600)).await;
+            assert_eq!(clock.now(), millis(480 + 400));
+            advance(Duration::from_millis(50)).await;
+            assert_eq!(clock.now(), millis(480 + 450));
+        });
+    }
+}
