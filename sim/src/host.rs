@@ -55,6 +55,7 @@ pub(crate) struct Host {
     started: Instant,
     limit: Duration,
     executions: AtomicU64,
+    beats: AtomicU64,
     observations: Mutex<Observations>,
     log: Mutex<Option<LogSource>>,
     escalation: Mutex<Option<Escalation>>,
@@ -126,6 +127,13 @@ impl Host {
     pub(crate) fn set_executions(&self, executions: u64) {
         // ORDERING: Relaxed, as above.
         self.executions.store(executions, Ordering::Relaxed);
+    }
+
+    /// The work goes on, though there may be nothing new to count for long: a model's last states
+    /// lead only to such as are known.
+    pub(crate) fn beat(&self) {
+        // ORDERING: Relaxed, as above.
+        self.beats.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Bounded searches took the place of the full one.
@@ -225,6 +233,7 @@ pub fn run(spec: &UnitSpec, bodies: &Bodies) -> io::Result<()> {
         started: Instant::now(),
         limit: Duration::from_millis(spec.limit_ms),
         executions: AtomicU64::new(0),
+        beats: AtomicU64::new(0),
         observations: Mutex::default(),
         log: Mutex::default(),
         escalation: Mutex::default(),
@@ -233,7 +242,7 @@ pub fn run(spec: &UnitSpec, bodies: &Bodies) -> io::Result<()> {
     catch_panics(Arc::clone(&host));
     start_engine(Arc::clone(&host), spec.clone(), *bodies)?;
 
-    let mut seen = (0, Instant::now());
+    let (mut seen, mut beats) = ((0, Instant::now()), 0);
     let mut trace = None;
     let mut end = loop {
         match incoming.recv_timeout(PROGRESS_EVERY) {
@@ -259,6 +268,11 @@ pub fn run(spec: &UnitSpec, bodies: &Bodies) -> io::Result<()> {
         if executions != seen.0 {
             seen = (executions, Instant::now());
             records.write(&Record::Progress { executions })?;
+        }
+        // ORDERING: Relaxed. It is looked at again soon.
+        let beat = host.beats.load(Ordering::Relaxed);
+        if beat != beats {
+            (beats, seen.1) = (beat, Instant::now());
         }
         let still = seen.1.elapsed();
         if still > STUCK_AFTER {

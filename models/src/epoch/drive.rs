@@ -510,7 +510,7 @@ impl super::world::Node {
 }
 
 /// What a rank's gate says. It differs from rank to rank and from slot to slot.
-fn passes(rank: Rank, question: Question) -> bool {
+pub(super) fn passes(rank: Rank, question: Question) -> bool {
     (rank.0 + question.slot.0).is_multiple_of(2)
 }
 
@@ -520,19 +520,24 @@ fn every_vote_counts(record: &CommitRecord) -> bool {
     record.decisions.iter().all(|decision| {
         let question = decision.question;
         let voters = record.ballots.iter().map(|ballot| ballot.voter);
-        let (mut all, mut yes) = (0, 0);
+        let (mut all, mut yes, mut scores) = (0, 0, 0);
         for voter in voters {
             all += 1;
             yes += u32::from(passes(voter, question));
+            scores += u64::from(voter.0);
         }
         let rules = record
             .schedule
             .slot(question.slot)
             .map(|slot| *slot.rules());
         let passed = match rules.map(|rules| rules.reduction) {
+            Some(Reduction::All) => yes == all,
             Some(Reduction::Any) => yes > 0,
+            Some(Reduction::AtLeast(least)) => yes >= least,
             Some(Reduction::Majority) => 2 * yes > all,
-            _ => yes == all,
+            Some(Reduction::SumAtLeast(least)) => scores >= least,
+            // About a slot that is not there nothing can be decided.
+            None => return false,
         };
         decision.passed == passed
     })

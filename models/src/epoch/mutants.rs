@@ -7,6 +7,7 @@ use selvedge_core::ddp::{
 };
 
 use super::EpochModel;
+use super::drive::passes;
 use super::world::{Coordinator, Node, World};
 
 /// What is broken.
@@ -22,6 +23,8 @@ pub enum Mutant {
     VolatileView,
     /// An epoch is decided when most members have arrived.
     MajorityCommit,
+    /// Every rank's votes are replaced by what rank 0 thinks (the origin's gate sync).
+    Rank0Decides,
     /// A message is for a rank, whichever life of it (the first trap).
     AnyLifeTakesIt,
     /// Whoever is connected again is a member again, in the life it has (the second trap).
@@ -36,11 +39,12 @@ pub enum Mutant {
 
 impl Mutant {
     /// All that break something.
-    pub const ALL: [Mutant; 9] = [
+    pub const ALL: [Mutant; 10] = [
         Mutant::NoFlush,
         Mutant::MidEpochJoin,
         Mutant::VolatileView,
         Mutant::MajorityCommit,
+        Mutant::Rank0Decides,
         Mutant::AnyLifeTakesIt,
         Mutant::HelloRejoins,
         Mutant::FailedStaysMember,
@@ -57,6 +61,7 @@ impl Mutant {
             Mutant::MidEpochJoin => "mid-epoch-join",
             Mutant::VolatileView => "volatile-view",
             Mutant::MajorityCommit => "majority-commit",
+            Mutant::Rank0Decides => "rank-0-decides",
             Mutant::AnyLifeTakesIt => "any-life-takes-it",
             Mutant::HelloRejoins => "hello-rejoins",
             Mutant::FailedStaysMember => "failed-stays-member",
@@ -82,6 +87,11 @@ impl Mutant {
             .copied();
         match (self, &mut message.body) {
             (Mutant::ArriveInAnyView, RankSays::Arrive { view, .. }) => *view = now,
+            (Mutant::Rank0Decides, RankSays::Arrive { votes, .. }) => {
+                for vote in votes {
+                    vote.passed = passes(Rank(0), vote.question);
+                }
+            }
             (Mutant::ArriveOfAnyLife, RankSays::Arrive { .. }) => {
                 if let Some(member) = life {
                     message.incarnation = member.incarnation;

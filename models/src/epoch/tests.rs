@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use selvedge_core::ddp::{Incarnation, SeedStage};
+use selvedge_core::ddp::{Incarnation, Reduction, SeedStage};
 use selvedge_sim::{Class, Verdict};
 
 use super::*;
@@ -143,6 +143,14 @@ fn a_view_that_is_forgotten_leaves_ranks_that_listen_to_nobody() {
 #[test]
 fn a_majority_decides_for_one_that_is_not_there_yet() {
     dies(Mutant::MajorityCommit, EpochModel::of(3), "progress", 12);
+}
+
+#[test]
+fn votes_that_rank_0_overrides_are_missed() {
+    for (begin, actions) in [(Begin::AtGate(Reduction::All), 6), (Begin::ThreeSlots, 6)] {
+        let model = EpochModel::of(2).from(begin);
+        dies(Mutant::Rank0Decides, model, "every-vote-counts", actions);
+    }
 }
 
 #[test]

@@ -26,7 +26,10 @@ pub(crate) fn execute(host: &Arc<Host>, spec: &UnitSpec, body: ModelBody) -> End
 }
 
 fn search(host: &Arc<Host>, spec: &UnitSpec, body: ModelBody) -> End {
-    let progress = |states| host.set_executions(states);
+    let progress = |states| {
+        host.set_executions(states);
+        host.beat();
+    };
     let (processor_ms, peak) = (model::processor_ms(), model::peak_bytes());
     let mut run = ModelRun::new(host.time_for_work(), &progress);
     run.threads = spec.workers.max(1);
