@@ -179,6 +179,15 @@ impl Blend {
         Blend { parts }
     }
 
+    /// The share of the seed in place `slot` of [`SLOTS`] that is in the logit.
+    #[must_use]
+    pub fn alpha(&self, slot: usize) -> f64 {
+        match self.parts[slot] {
+            Part::Blended { alpha, .. } => alpha,
+            _ => 0.0,
+        }
+    }
+
     /// The blend without the seed in place `slot`.
     #[must_use]
     pub fn without(&self, slot: usize) -> Self {
@@ -238,15 +247,8 @@ impl Blend {
 
     /// What the seeds add to the logit.
     fn added(&self, seeds: &[f64; SLOTS.len()]) -> f64 {
-        let share = |part: &Part| match *part {
-            Part::Blended { alpha, .. } => alpha,
-            _ => 0.0,
-        };
-        self.parts
-            .iter()
-            .zip(seeds)
-            .map(|(part, seed)| share(part) * seed)
-            .sum()
+        let each = seeds.iter().enumerate();
+        each.map(|(slot, seed)| self.alpha(slot) * seed).sum()
     }
 }
 

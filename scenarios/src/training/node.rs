@@ -113,7 +113,7 @@ pub fn run_rank(job: RankJob, stop: impl Fn() -> bool) -> Result<RankReport, Nod
         batches: batches(rank),
     });
     let told = events.clone();
-    let mut telling = Telling::new(events.clone());
+    let mut telling = Telling::new(events);
     let ended = block_on(stop, async move {
         let client = RankClient::bind(job.sockets, job.options, trained).await?;
         client
@@ -252,7 +252,8 @@ impl Trainee for Trained {
         // Who is about to copy the parameters does not have this record's yet.
         let current = self.worker.applied() == record.applied;
         let model = current.then(|| self.worker.digest());
-        let line = Line::of(record, model, self.worker.last().filter(|_| current));
+        let line = Line::of(record, model, self.worker.last().filter(|_| current))
+            .with_alphas(|slot| self.worker.alpha(slot));
         if let Some(Err(error)) = self.journal.as_mut().map(|journal| journal.write(&line)) {
             self.broken
                 .lock()

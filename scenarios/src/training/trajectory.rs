@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
-use selvedge_core::ddp::{CommitRecord, Rank};
+use selvedge_core::ddp::{CommitRecord, Rank, SlotId};
 use serde::{Deserialize, Serialize};
 
 use super::worker::EpochLoss;
@@ -70,6 +70,16 @@ impl Line {
             model: model.map(hex),
             loss,
         }
+    }
+
+    /// The same, with the alphas that the model has really taken from the record.
+    #[must_use]
+    pub fn with_alphas(mut self, alpha: impl Fn(SlotId) -> f64) -> Self {
+        for slot in &mut self.slots {
+            slot.alpha = alpha(SlotId(slot.slot));
+            slot.bits = format!("{:016x}", slot.alpha.to_bits());
+        }
+        self
     }
 
     /// The slots in short: `0:blending 0.250 1:dormant 0.000`.
@@ -299,7 +309,7 @@ fn facts(line: &Line) -> impl Iterator<Item = (&'static str, String)> {
 
 #[cfg(test)]
 mod tests {
-    use selvedge_core::ddp::{Epoch, RunId, SeedStage, SlotId};
+    use selvedge_core::ddp::{Epoch, RunId, SeedStage};
 
     use super::*;
     use crate::training::job::genesis;

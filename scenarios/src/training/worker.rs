@@ -160,6 +160,13 @@ impl Worker {
         self.state.applied
     }
 
+    /// The alpha that a slot's seed is really blended in with.
+    #[must_use]
+    pub fn alpha(&self, slot: SlotId) -> f64 {
+        let place = SLOTS.iter().position(|(id, _)| *id == slot);
+        place.map_or(0.0, |place| self.blend.alpha(place))
+    }
+
     /// One number for all that ranks must have alike: those with the same have the same
     /// parameters, bit for bit.
     #[must_use]
