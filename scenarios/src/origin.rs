@@ -24,6 +24,7 @@ mod gate_d7;
 mod gate_d8;
 mod gate_d9;
 mod hot_shared_ref;
+mod lone_rank;
 mod next_fail;
 mod race_partial;
 mod rollback_orphan;

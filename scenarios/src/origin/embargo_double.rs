@@ -4,9 +4,10 @@
 //!
 //! Two owners of a slot whose seed was pruned: one notes accuracies, one steps epochs.
 //!
-//! What ships counts in the epoch step alone: to measure takes the schedule to read from.
+//! What ships counts in the epoch step alone: to measure takes the schedule to read from, and
+//! asks for what is to be decided, which is nothing of a slot under embargo.
 
-use selvedge_core::ddp::{GateMetrics, Schedule, SeedStage, SlotRules};
+use selvedge_core::ddp::{GateMetrics, Schedule, SeedStage, SlotId, SlotRules};
 use selvedge_core::platform::{JoinHandle, Mutex, Platform, Shared};
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
@@ -25,7 +26,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     twin: bodies!(note_and_step, TwoOwners),
     shipped: bodies!(note_and_step, OneOwner),
     signature: "embargo-cut-short",
-    must_reach: &["kept-to-the-end"],
+    must_reach: &["measured", "kept-to-the-end"],
     engines: &[
         native(BY_LUCK),
         explorer(Expect::Finds),
@@ -36,6 +37,9 @@ pub(super) const SCENARIO: Scenario = Scenario {
 
 /// Epochs: few, so that a search is short.
 const EMBARGO: u32 = 2;
+
+/// The slot beside it.
+const OTHER: SlotId = SlotId(1);
 
 /// A slot under embargo.
 trait Slot: Send + Sync + 'static {
@@ -82,15 +86,30 @@ impl<P: Platform> Slot for OneOwner<P> {
         if slot.stage() != SeedStage::Embargoed {
             violation!("bad-configuration", "it is {}", slot.stage());
         }
-        OneOwner(P::Mutex::new(schedule_of([slot])))
+        // Another asks each epoch, so that there is something to measure.
+        let rules = SlotRules {
+            auto_g1: true,
+            ..SlotRules::default()
+        };
+        let other = seeded(OTHER, rules);
+        OneOwner(P::Mutex::new(schedule_of([slot, other])))
     }
 
     fn record_accuracy(&self) {
         let schedule = self.0.lock();
-        let _votes = schedule.vote(|_| GateMetrics {
-            improvement: Some(1.0),
-            ..GateMetrics::default()
+        let votes = schedule.vote(|slot| {
+            if slot != OTHER {
+                violation!("measured-under-embargo", "{slot} has nothing to decide");
+            }
+            reach("measured");
+            GateMetrics {
+                improvement: Some(1.0),
+                ..GateMetrics::default()
+            }
         });
+        if votes.len() != 1 {
+            violation!("not-asked", "{votes:?}");
+        }
     }
 
     fn step_epoch(&self) -> bool {

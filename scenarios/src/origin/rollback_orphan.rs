@@ -5,19 +5,17 @@
 //! One thread puts a seed in; another takes a snapshot. After a rollback the network must have
 //! exactly the seeds that the books have.
 //!
-//! What ships has one thing to go back to, a record. Which seeds there are follows from its
-//! schedule, whether it is newer than what there was or older.
+//! What ships has one thing to go back to, a record. The rank begins another life from it, and
+//! is told to apply it as it would be any other: which seeds there are follows from its schedule.
 
-use selvedge_core::ddp::{
-    BlueprintId, CommitRecord, Epoch, RunId, SeedId, SeedSlot, SeedStage, SlotCommand, SlotRules,
-    View,
-};
+use selvedge_core::ddp::{BlueprintId, SeedId, SeedSlot, SeedStage, SlotCommand, SlotRules};
 use selvedge_core::platform::{JoinHandle, Mutex, Platform, Shared};
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
+use super::lone_rank::LoneRank;
 use crate::bed::in_rounds;
 use crate::registry::{BY_LUCK, Expect, Scenario, explorer, loom, native, shuttle};
-use crate::slots::{ASKING, schedule_of};
+use crate::slots::ASKING;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     id: "E-ROLLBACK-ORPHAN",
@@ -25,12 +23,13 @@ pub(super) const SCENARIO: Scenario = Scenario {
     summary: "stale lifecycle state restored, the seed put in since then left in the network",
     source: concat!(
         include_str!("rollback_orphan.rs"),
+        include_str!("lone_rank.rs"),
         include_str!("../slots.rs")
     ),
     twin: bodies!(roll_back, BooksOnly),
     shipped: bodies!(roll_back, ByRecord),
     signature: "orphan-seed",
-    must_reach: &["back-to-empty", "back-to-seeded"],
+    must_reach: &["back-to-empty", "not-now", "back-to-seeded"],
     engines: &[
         native(BY_LUCK),
         explorer(Expect::Finds),
@@ -70,58 +69,34 @@ fn roll_back<P: Platform, T: Network>(cx: &Cx) -> Observation {
 }
 
 /// The code that ships.
-struct ByRecord<P: Platform>(P::Mutex<Rank>);
-
-struct Rank {
-    record: CommitRecord,
-    seeds: Vec<SeedId>,
-    stored: CommitRecord,
-}
-
-impl Rank {
-    /// What [`ApplyEpoch`](selvedge_core::ddp::RankAction::ApplyEpoch) asks of a driver.
-    fn apply(&mut self, record: CommitRecord) {
-        let slots = record.schedule.slots().iter();
-        self.seeds = slots.filter_map(SeedSlot::seed).collect();
-        self.record = record;
-    }
-}
+struct ByRecord<P: Platform>(P::Mutex<LoneRank>);
 
 impl<P: Platform> Network for ByRecord<P> {
     fn new() -> Self {
         let slot = SeedSlot::new(ASKING, SlotRules::default());
-        let record = CommitRecord::genesis(RunId(1), Epoch(0), 0, schedule_of([slot]));
-        ByRecord(P::Mutex::new(Rank {
-            stored: record.clone(),
-            record,
-            seeds: Vec::new(),
-        }))
+        ByRecord(P::Mutex::new(LoneRank::new(slot)))
     }
 
     fn germinate(&self) {
-        let command = SlotCommand::Germinate {
+        let mut rank = self.0.lock();
+        rank.command(SlotCommand::Germinate {
             slot: ASKING,
             seed: SEED,
             blueprint: BlueprintId(1),
-        };
-        let mut rank = self.0.lock();
-        match rank.record.next(View(1), Vec::new(), &[command], 0) {
-            Ok(next) => rank.apply(next),
-            Err(refused) => violation!("refused", "{refused}"),
-        }
+        });
+        rank.step();
+        drop(rank);
+        self.0.lock().vote();
     }
 
     fn snapshot(&self) {
-        let mut rank = self.0.lock();
-        rank.stored = rank.record.clone();
+        self.0.lock().snapshot();
     }
 
     fn roll_back(&self) -> (SeedStage, bool) {
         let mut rank = self.0.lock();
-        let stored = rank.stored.clone();
-        rank.apply(stored);
-        let stage = rank.record.schedule.slots()[0].stage();
-        (stage, rank.seeds.contains(&SEED))
+        rank.roll_back();
+        (rank.stage(), rank.has(SEED))
     }
 }
 
