@@ -8,7 +8,7 @@
 //! What ships ends the view by whatever makes a round impossible, and wakes all who wait, who
 //! all get the same reason.
 
-use selvedge_core::ddp::{Collective, InProcess, RoundError};
+use selvedge_core::ddp::{Collective, InProcess, Rank, RoundError};
 use selvedge_core::platform::{Condvar, JoinHandle, Mutex, Platform, Shared};
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
@@ -62,7 +62,12 @@ fn one_fails<P: Platform, T: Seat<P>>(cx: &Cx) -> Observation {
         .into_iter()
         .map(|mut seat| {
             // The seat comes back as well: to be gone is a step, and for another time.
-            P::spawn(move || (seat.meet(0).and_then(|()| seat.meet(1)), seat))
+            P::spawn(move || {
+                if let Err(other) = seat.meet(0) {
+                    violation!("wrong-error", "{other}, and nobody had failed");
+                }
+                (seat.meet(1), seat)
+            })
         })
         .collect();
     if let Err(other) = failing.meet(0) {
@@ -73,12 +78,19 @@ fn one_fails<P: Platform, T: Seat<P>>(cx: &Cx) -> Observation {
     for other in others {
         let (last, seat) = other.join();
         seats.push(seat);
-        match last {
-            Err(RoundError::Gone { .. }) => reach("told-gone"),
-            Err(RoundError::Left { .. }) => reach("told-left"),
-            Err(RoundError::LengthsDiffer { .. }) => reach("told-lengths"),
-            Err(other) => violation!("wrong-error", "{other}"),
-            Ok(()) => violation!("success-without-all", "of a round that one has failed"),
+        let culprit = Rank(ranks - 1);
+        match (how, last) {
+            (How::Drops, Err(RoundError::Gone { rank, .. })) if rank == culprit => {
+                reach("told-gone");
+            }
+            (How::Leaves, Err(RoundError::Left { rank, .. })) if rank == culprit => {
+                reach("told-left");
+            }
+            (How::GivesMore, Err(RoundError::LengthsDiffer { rank, .. })) if rank == culprit => {
+                reach("told-lengths");
+            }
+            (how, Err(other)) => violation!("wrong-error", "{other}; of one that {how:?}"),
+            (_, Ok(())) => violation!("success-without-all", "of a round that one has failed"),
         }
     }
     drop((failed, seats));
