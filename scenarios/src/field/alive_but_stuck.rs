@@ -9,11 +9,10 @@
 //! and its silence is what the others are told.
 
 use selvedge_core::ddp::Rank;
-use selvedge_core::platform::{Condvar, JoinHandle, Mutex, Platform, Shared};
+use selvedge_core::platform::Platform;
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
-use super::ranks::collective::Unbounded;
-use super::ranks::{Before, Plan, run};
+use super::ranks::{Before, Bug, Plan, run};
 use crate::registry::{Expect, Scenario, explorer, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -30,16 +29,26 @@ pub(super) const SCENARIO: Scenario = Scenario {
     twin: bodies!(side_thread_beats),
     shipped: bodies!(machine_beats),
     signature: "deadlock",
-    must_reach: &["silent", "left-behind"],
+    must_reach: &["heard", "silent", "left-behind"],
     // Not on real threads, which would hang; not under loom, where no time passes.
     engines: &[explorer(Expect::Finds), shuttle(Expect::Finds)],
 };
 
 /// The code that ships.
 fn machine_beats<P: Platform>(_: &Cx) -> Observation {
+    one_is_stuck::<P>(None)
+}
+
+/// As reported.
+fn side_thread_beats<P: Platform>(_: &Cx) -> Observation {
+    one_is_stuck::<P>(Some(Bug::BeatsAside))
+}
+
+fn one_is_stuck<P: Platform>(bug: Option<Bug>) -> Observation {
     let plan = Plan {
         beats: Some(Rank(1)),
         stuck: Some((Rank(1), Before::Step)),
+        bug,
         ..Plan::EVEN
     };
     let ends = run::<P>(
@@ -56,59 +65,4 @@ fn machine_beats<P: Platform>(_: &Cx) -> Observation {
         _ => violation!("wrong-end", "{ends:?}"),
     }
     Observation::of(format!("{stuck:?}"))
-}
-
-/// How often the watch looks before it takes the run for well.
-const LOOKS: u32 = 2;
-
-struct Host<P: Platform> {
-    collective: Unbounded<P>,
-    state: P::Mutex<State>,
-    changed: P::Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    beats: u32,
-    released: bool,
-}
-
-/// As reported.
-fn side_thread_beats<P: Platform>(_: &Cx) -> Observation {
-    let host = P::Arc::new(Host::<P> {
-        collective: Unbounded::new(2),
-        state: P::Mutex::new(State::default()),
-        changed: P::Condvar::new(),
-    });
-    let theirs = host.clone();
-    let stuck = P::spawn(move || {
-        // The thread that only beats; what it beats for comes after it, once released.
-        let ours = theirs.clone();
-        let heart = P::spawn(move || {
-            for _ in 0..LOOKS {
-                ours.state.lock().beats += 1;
-                ours.changed.notify_all();
-            }
-        });
-        let mut state = theirs.state.lock();
-        while !state.released {
-            state = theirs.changed.wait(state);
-        }
-        drop(state);
-        theirs.collective.meet("step", 1, 1.0);
-        heart.join();
-    });
-    let theirs = host.clone();
-    let well = P::spawn(move || theirs.collective.meet("step", 0, 1.0));
-    let mut state = host.state.lock();
-    while state.beats < LOOKS {
-        state = host.changed.wait(state);
-    }
-    drop(state);
-    // Its heart beats: there is nothing to do but wait for the run.
-    well.join();
-    host.state.lock().released = true;
-    host.changed.notify_all();
-    stuck.join();
-    Observation::none()
 }

@@ -7,11 +7,10 @@
 //!
 //! What ships takes alpha from the record that all have, and tags each contribution by it.
 
-use selvedge_core::platform::{JoinHandle, Platform, Shared};
+use selvedge_core::platform::Platform;
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
-use super::ranks::collective::Unbounded;
-use super::ranks::{Plan, run};
+use super::ranks::{Bug, Plan, run};
 use crate::registry::{Expect, Scenario, explorer, loom, native, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -42,10 +41,20 @@ const EPOCHS: u64 = 2;
 
 /// The code that ships.
 fn by_the_record<P: Platform>(_: &Cx) -> Observation {
+    uneven::<P>(None)
+}
+
+/// As reported.
+fn own_progress<P: Platform>(_: &Cx) -> Observation {
+    uneven::<P>(Some(Bug::OwnAlpha))
+}
+
+fn uneven<P: Platform>(bug: Option<Bug>) -> Observation {
     let plan = Plan {
         // Loom does not come to the end of two; the second begins all the same.
         epochs: if P::NAME == "loom" { 1 } else { EPOCHS },
         batches: BATCHES,
+        bug,
         ..Plan::EVEN
     };
     let ends = run::<P>(plan, None);
@@ -58,28 +67,6 @@ fn by_the_record<P: Platform>(_: &Cx) -> Observation {
         if steps.clone().any(|other| other.2 != alpha) {
             reach("alpha-moved");
         }
-    }
-    Observation::none()
-}
-
-/// As reported.
-fn own_progress<P: Platform>(_: &Cx) -> Observation {
-    let collective = P::Arc::new(Unbounded::<P>::new(2));
-    let ranks = [0, 1].map(|rank: u32| {
-        let collective = collective.clone();
-        P::spawn(move || {
-            let texts_a_batch = f64::from(rank + 1);
-            for step in 0..EPOCHS {
-                let alpha = 0.25 * texts_a_batch * step as f64;
-                let alphas = collective.meet("step", rank, alpha);
-                if alphas.iter().any(|&other| other != alpha) {
-                    violation!("two-alphas-in-a-step", "{alphas:?}");
-                }
-            }
-        })
-    });
-    for rank in ranks {
-        rank.join();
     }
     Observation::none()
 }

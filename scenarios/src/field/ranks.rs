@@ -25,6 +25,8 @@ use life::{Life, RankEnd};
 const RUN: RunId = RunId(1);
 /// Every rank's only one.
 const LIFE: Incarnation = Incarnation(1);
+/// How often [`Office::watch`] looks before it takes a rank for well.
+const LOOKS: u32 = 2;
 
 /// What a run is, and what happens to it.
 #[derive(Clone, Copy)]
@@ -38,10 +40,31 @@ pub(super) struct Plan {
     pub(super) deadlines: bool,
     /// The rank that gives signs of life: when its machine turns, and at no other time.
     pub(super) beats: Option<Rank>,
+    /// Whether a rank ends its run before the last epoch, once a gate has let a seed pass.
+    pub(super) stops: bool,
     /// The rank whose connection is cut for a moment when it first waits for a record.
     pub(super) reconnects: Option<Rank>,
     /// The rank that gets stuck, and before what, until it is released.
     pub(super) stuck: Option<(Rank, Before)>,
+    /// What a twin's drivers do otherwise than the machines say.
+    pub(super) bug: Option<Bug>,
+}
+
+/// What a driver may do wrong. The machines, and what judges the run, are the same.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bug {
+    /// A rank is at the end of its epoch when its own loader is: whether anybody has more it does
+    /// not ask.
+    OwnLoader,
+    /// A rank takes alpha from the progress of its own loader, and not from the record.
+    OwnAlpha,
+    /// A rank stops by what it said itself, and not by the record.
+    OwnVote,
+    /// The coordinator's driver keeps votes by rank, and hands them over as votes of whatever
+    /// view and epoch it is in then.
+    VotesByRank,
+    /// Signs of life come from a thread of their own.
+    BeatsAside,
 }
 
 /// Where a rank gets stuck.
@@ -61,8 +84,10 @@ impl Plan {
         passes: |_, _| true,
         deadlines: false,
         beats: None,
+        stops: false,
         reconnects: None,
         stuck: None,
+        bug: None,
     };
 }
 
@@ -94,8 +119,15 @@ pub(super) fn run<P: Platform>(plan: Plan, meanwhile: Option<fn(&Office<P>)>) ->
         })
         .collect();
     let first = first.map(|life| life.live(&office));
+    let heart = (plan.beats.filter(|_| plan.bug == Some(Bug::BeatsAside))).map(|rank| {
+        let office = office.clone();
+        P::spawn(move || (0..LOOKS).for_each(|_| office.beat(rank)))
+    });
     if let Some(meanwhile) = meanwhile {
         meanwhile(&office);
+    }
+    if let Some(heart) = heart {
+        heart.join();
     }
     // What they had comes back with them: to drop an end of the collective is a step, and wakes
     // whoever is left.
@@ -128,6 +160,9 @@ struct Desk {
     versions: BTreeMap<u64, f64>,
     /// Signs of life, by rank.
     beats: Vec<u32>,
+    /// By rank, what [`Bug::VotesByRank`] keeps.
+    votes: BTreeMap<Rank, ToCoordinator>,
+    bug: Option<Bug>,
     /// Whose thread is at its end.
     over: Vec<bool>,
     released: bool,
@@ -151,9 +186,7 @@ impl Desk {
             self.beats[from.0 as usize] += 1;
             news.is_beat = true;
         }
-        let mut actions = Vec::new();
-        self.coordinator.on(event, &mut actions);
-        for action in actions {
+        for action in self.actions(event) {
             // What is in this process is as durable as it is.
             let CoordinatorAction::Send { to, message } = action else {
                 continue;
@@ -176,6 +209,36 @@ impl Desk {
             news.to.push(to);
         }
         news
+    }
+
+    /// What the coordinator wants done.
+    fn actions(&mut self, event: CoordinatorEvent) -> Vec<CoordinatorAction> {
+        if let CoordinatorEvent::Message { from, message } = &event
+            && matches!(message.body, RankSays::Arrive { .. })
+            && self.bug == Some(Bug::VotesByRank)
+        {
+            self.votes.insert(*from, message.clone());
+        }
+        let mut actions = Vec::new();
+        self.coordinator.on(event, &mut actions);
+        let is_on_again = |action: &CoordinatorAction| {
+            let CoordinatorAction::Send { message, .. } = action else {
+                return false;
+            };
+            matches!(message.body, CoordinatorSays::Resume { .. })
+        };
+        if actions.iter().any(is_on_again) {
+            let now = self.coordinator.durable();
+            let (now, next) = (now.view, now.record.epoch.next());
+            for (from, mut message) in std::mem::take(&mut self.votes) {
+                if let RankSays::Arrive { view, epoch, .. } = &mut message.body {
+                    (*view, *epoch) = (now, next);
+                }
+                let vote = CoordinatorEvent::Message { from, message };
+                self.coordinator.on(vote, &mut actions);
+            }
+        }
+        actions
     }
 
     /// Whether the rank will be told to leave the view.
@@ -209,6 +272,8 @@ impl<P: Platform> Office<P> {
                 log: BTreeMap::new(),
                 versions: BTreeMap::from([(0, 0.0)]),
                 beats: vec![0; ranks],
+                votes: BTreeMap::new(),
+                bug: plan.bug,
                 over: vec![false; ranks],
                 released: false,
             }),
@@ -292,20 +357,38 @@ impl<P: Platform> Office<P> {
         }
     }
 
-    /// Waits for signs of life of a rank until there is none for too long, and takes it for
-    /// dead.
+    /// A sign of life from outside of the rank's machine.
+    fn beat(&self, from: Rank) {
+        let message = ToCoordinator {
+            incarnation: LIFE,
+            body: RankSays::Heartbeat,
+        };
+        let mut desk = self.desk.lock();
+        let news = desk.on(CoordinatorEvent::Message { from, message });
+        drop(desk);
+        self.spread(&news);
+    }
+
+    /// Waits for signs of life of a rank. If there is none for too long it takes the rank for
+    /// dead; after so many it takes the rank for well.
     pub(super) fn watch(&self, rank: Rank) {
         let place = rank.0 as usize;
         let mut desk = self.desk.lock();
-        let mut heard = desk.beats[place];
+        let mut heard = 0;
         loop {
+            let beats = desk.beats[place];
+            if beats > heard {
+                reach("heard");
+                heard = beats;
+            }
+            if heard > LOOKS {
+                return;
+            }
             let timed_out;
             (desk, timed_out) = self.beaten.wait_timeout(desk, PATIENCE);
-            let beats = desk.beats[place];
-            if beats == heard && timed_out {
+            if timed_out && desk.beats[place] == heard {
                 break;
             }
-            heard = beats;
         }
         reach("silent");
         let member = Member {
@@ -315,6 +398,11 @@ impl<P: Platform> Office<P> {
         let news = desk.on(CoordinatorEvent::Lost(member));
         drop(desk);
         self.spread(&news);
+    }
+
+    fn may_be_lost(&self, rank: Rank) -> bool {
+        let stuck = self.plan.stuck;
+        self.plan.deadlines || stuck.is_some_and(|(stuck, _)| stuck == rank)
     }
 
     fn check(&self, ends: &[RankEnd]) {
@@ -335,7 +423,12 @@ impl<P: Platform> Office<P> {
                 None if *params.get_or_insert(end.params) != end.params => {
                     violation!("parameters-differ", "{ends:?}");
                 }
-                None | Some(Failure::Evicted(_)) => {}
+                None if !end.stopped && end.records.len() as u64 != self.plan.epochs => {
+                    violation!("records-missing", "of {}: {end:?}", self.plan.epochs);
+                }
+                None => {}
+                // Only whom time or a watch may find silent.
+                Some(Failure::Evicted(_)) if self.may_be_lost(end.rank) => {}
                 Some(other) => violation!("wrong-end", "{}: {other}", end.rank),
             }
         }

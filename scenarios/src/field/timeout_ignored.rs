@@ -8,13 +8,10 @@
 //! What ships gives the time that has passed to the machine as an event. The coordinator leaves
 //! behind whom it waits for, and the run goes on without it.
 
-use std::time::Duration;
-
 use selvedge_core::ddp::Rank;
-use selvedge_core::platform::{Condvar, JoinHandle, Mutex, Platform, Shared};
+use selvedge_core::platform::Platform;
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
-use super::ranks::collective::Unbounded;
 use super::ranks::{Before, Plan, run};
 use crate::registry::{Expect, Scenario, explorer, shuttle};
 
@@ -39,8 +36,17 @@ pub(super) const SCENARIO: Scenario = Scenario {
 
 /// The code that ships.
 fn time_is_an_event<P: Platform>(_: &Cx) -> Observation {
+    one_is_stuck::<P>(true)
+}
+
+/// As reported.
+fn time_is_thrown_away<P: Platform>(_: &Cx) -> Observation {
+    one_is_stuck::<P>(false)
+}
+
+fn one_is_stuck<P: Platform>(deadlines: bool) -> Observation {
     let plan = Plan {
-        deadlines: true,
+        deadlines,
         stuck: Some((Rank(1), Before::Vote)),
         ..Plan::EVEN
     };
@@ -63,33 +69,4 @@ fn time_is_an_event<P: Platform>(_: &Cx) -> Observation {
         _ => violation!("wrong-end", "{ends:?}"),
     }
     Observation::of(format!("{well:?}, {stuck:?}"))
-}
-
-/// As reported.
-fn time_is_thrown_away<P: Platform>(_: &Cx) -> Observation {
-    let shared = P::Arc::new((
-        Unbounded::<P>::new(2),
-        P::Mutex::new(false),
-        P::Condvar::new(),
-    ));
-    let theirs = shared.clone();
-    let stuck = P::spawn(move || {
-        let (collective, released, changed) = &*theirs;
-        let mut is_released = released.lock();
-        while !*is_released {
-            is_released = changed.wait(is_released);
-        }
-        drop(is_released);
-        monitored_barrier(collective, 1, Duration::from_secs(30));
-    });
-    let (collective, released, changed) = &*shared;
-    monitored_barrier(collective, 0, Duration::from_secs(30));
-    *released.lock() = true;
-    changed.notify_all();
-    stuck.join();
-    Observation::none()
-}
-
-fn monitored_barrier<P: Platform>(collective: &Unbounded<P>, rank: u32, _timeout: Duration) {
-    collective.meet("barrier", rank, 0.0);
 }

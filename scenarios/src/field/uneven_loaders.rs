@@ -7,11 +7,10 @@
 //! What ships tells with each step whether anybody has more. Whose loader is exhausted goes on
 //! with zeros until nobody has.
 
-use selvedge_core::platform::{JoinHandle, Platform, Shared};
+use selvedge_core::platform::Platform;
 use selvedge_sim::{Cx, Observation, bodies, violation};
 
-use super::ranks::collective::Unbounded;
-use super::ranks::{Plan, run};
+use super::ranks::{Bug, Plan, run};
 use crate::registry::{Expect, Scenario, explorer, loom, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -41,8 +40,18 @@ const BATCHES: &[u64] = &[1, 2];
 
 /// The code that ships.
 fn step_while_any_has<P: Platform>(_: &Cx) -> Observation {
+    uneven::<P>(None)
+}
+
+/// As reported.
+fn step_for_a_batch<P: Platform>(_: &Cx) -> Observation {
+    uneven::<P>(Some(Bug::OwnLoader))
+}
+
+fn uneven<P: Platform>(bug: Option<Bug>) -> Observation {
     let plan = Plan {
         batches: BATCHES,
+        bug,
         ..Plan::EVEN
     };
     for end in run::<P>(plan, None) {
@@ -50,24 +59,6 @@ fn step_while_any_has<P: Platform>(_: &Cx) -> Observation {
             Some(record) if record.applied == 2 => {}
             _ => violation!("steps-lost", "two were there to be made: {end:?}"),
         }
-    }
-    Observation::none()
-}
-
-/// As reported.
-fn step_for_a_batch<P: Platform>(_: &Cx) -> Observation {
-    let collective = P::Arc::new(Unbounded::<P>::new(2));
-    let ranks = [0, 1].map(|rank| {
-        let collective = collective.clone();
-        P::spawn(move || {
-            for _ in 0..BATCHES[rank as usize] {
-                collective.meet("step", rank, 1.0);
-            }
-            collective.meet("end of epoch", rank, 0.0);
-        })
-    });
-    for rank in ranks {
-        rank.join();
     }
     Observation::none()
 }

@@ -3,18 +3,17 @@
 //! who had voted and a set of who was against. A vote whose call was given up stayed in them,
 //! and was counted together with votes on another step.
 //!
-//! Two ranks vote on two steps. One gives up its first call, as a lost connection would, and
-//! votes again. No decision may be made of votes on different things.
+//! Two ranks vote. One loses its connection after its vote, and votes again in the view that
+//! comes of it. No decision may be made of votes on different things. The twin's coordinator is
+//! handed what it was told before, by rank, as if it were of now.
 //!
 //! What ships has view and epoch in each vote, and a record names the votes that it was made of.
 
-use std::collections::BTreeMap;
-
 use selvedge_core::ddp::{Ballot, Rank};
-use selvedge_core::platform::{Condvar, JoinHandle, Mutex, Platform, Shared};
+use selvedge_core::platform::Platform;
 use selvedge_sim::{Cx, Observation, bodies, reach, violation};
 
-use super::ranks::{Plan, run};
+use super::ranks::{Bug, Plan, run};
 use crate::registry::{BY_LUCK, Expect, Scenario, explorer, native, shuttle};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -42,10 +41,20 @@ pub(super) const SCENARIO: Scenario = Scenario {
 
 /// The code that ships.
 fn counted_by_view_and_epoch<P: Platform>(_: &Cx) -> Observation {
+    one_votes_again::<P>(None)
+}
+
+/// As reported.
+fn counted_by_rank<P: Platform>(_: &Cx) -> Observation {
+    one_votes_again::<P>(Some(Bug::VotesByRank))
+}
+
+fn one_votes_again<P: Platform>(bug: Option<Bug>) -> Observation {
     let plan = Plan {
         // It changes its mind between its first vote and its second.
         passes: |rank, nth| rank != Rank(0) || nth > 0,
         reconnects: Some(Rank(0)),
+        bug,
         ..Plan::EVEN
     };
     let ends = run::<P>(plan, None);
@@ -70,65 +79,5 @@ fn counted_by_view_and_epoch<P: Platform>(_: &Cx) -> Observation {
             }
         }
     }
-    Observation::none()
-}
-
-/// As reported.
-struct Manager<P: Platform> {
-    state: P::Mutex<State>,
-    decided: P::Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    /// By rank, what it votes on, which nobody looks at, and what it votes.
-    votes: BTreeMap<u32, (u64, bool)>,
-    decisions: u64,
-}
-
-impl<P: Platform> Manager<P> {
-    /// Votes; how many decisions there were before.
-    fn vote(&self, rank: u32, step: u64, is_for: bool) -> u64 {
-        let mut state = self.state.lock();
-        let before = state.decisions;
-        state.votes.insert(rank, (step, is_for));
-        if state.votes.len() == 2 {
-            let steps = state.votes.values().map(|vote| vote.0);
-            let (first, last) = (steps.clone().min(), steps.max());
-            if first != last {
-                violation!("votes-on-different-steps", "{:?}", state.votes);
-            }
-            state.votes.clear();
-            state.decisions += 1;
-            self.decided.notify_all();
-        }
-        before
-    }
-
-    fn wait(&self, before: u64) {
-        let mut state = self.state.lock();
-        while state.decisions == before {
-            state = self.decided.wait(state);
-        }
-    }
-}
-
-fn counted_by_rank<P: Platform>(_: &Cx) -> Observation {
-    let manager = P::Arc::new(Manager::<P> {
-        state: P::Mutex::new(State::default()),
-        decided: P::Condvar::new(),
-    });
-    let theirs = manager.clone();
-    let other = P::spawn(move || {
-        for step in 0..2 {
-            let before = theirs.vote(1, step, true);
-            theirs.wait(before);
-        }
-    });
-    // Its first call is given up.
-    manager.vote(0, 0, false);
-    let before = manager.vote(0, 1, true);
-    manager.wait(before);
-    other.join();
     Observation::none()
 }

@@ -7,7 +7,7 @@ use selvedge_core::ddp::{
 use selvedge_core::platform::{Condvar, Mutex, Platform};
 use selvedge_sim::{reach, violation};
 
-use super::{Before, LIFE, Office, RUN};
+use super::{Before, Bug, LIFE, Office, Plan, RUN};
 use crate::slots;
 
 /// How it went for a rank.
@@ -22,6 +22,8 @@ pub(in crate::field) struct RankEnd {
     pub(in crate::field) votes: Vec<(View, Epoch, Option<bool>)>,
     /// The blending slot's alpha, at the beginning of each epoch and in each step of it.
     pub(in crate::field) alphas: Vec<(Epoch, u64, f64)>,
+    /// Whether it has ended the run before the last epoch, by its gate.
+    pub(in crate::field) stopped: bool,
     /// The sum of all gradients applied.
     pub(super) params: f64,
 }
@@ -56,6 +58,7 @@ impl<P: Platform> Life<P> {
                 records: Vec::new(),
                 votes: Vec::new(),
                 alphas: Vec::new(),
+                stopped: false,
                 params: 0.0,
             },
         };
@@ -84,7 +87,7 @@ impl<P: Platform> Life<P> {
         let is_over = |state: &RankState| state.is_done() || state.failure().is_some();
         loop {
             let event = self.act(office);
-            if is_over(&self.state) {
+            if is_over(&self.state) || self.end.stopped {
                 break;
             }
             let event = event.unwrap_or_else(|| {
@@ -108,7 +111,9 @@ impl<P: Platform> Life<P> {
     fn act(&mut self, office: &Office<P>) -> Option<RankEvent> {
         let mut event = None;
         for action in std::mem::take(&mut self.actions) {
-            event = self.act_on(office, action);
+            if !self.end.stopped {
+                event = self.act_on(office, action);
+            }
         }
         event
     }
@@ -136,7 +141,7 @@ impl<P: Platform> Life<P> {
                 if plan.stuck == Some((rank, Before::Step)) {
                     office.stay();
                 }
-                return Some(self.contribute(plan.batches[rank.0 as usize], tag, step));
+                return Some(self.contribute(plan, tag, step));
             }
             RankAction::ApplyStep { .. } => self.end.params += self.sum,
             RankAction::Vote { view, epoch } => {
@@ -159,8 +164,15 @@ impl<P: Platform> Life<P> {
             }
             // The first one is what the run began from.
             RankAction::ApplyEpoch(record) if record.epoch > Epoch(0) => {
-                let alpha = slots::alpha_of(&self.state);
+                let alpha = self.alpha(plan, 0);
                 self.end.alphas.push((record.epoch.next(), 0, alpha));
+                let own = self.end.votes.last().and_then(|vote| vote.2);
+                let passed = match plan.bug == Some(Bug::OwnVote) {
+                    true => own == Some(true),
+                    false => record.decisions.iter().any(|decision| decision.passed),
+                };
+                let is_last = record.epoch.0 == plan.epochs;
+                self.end.stopped = plan.stops && passed && !is_last;
                 self.end.records.push(record);
             }
             RankAction::ApplyEpoch(_) | RankAction::Finish | RankAction::Fail(_) => {}
@@ -168,7 +180,17 @@ impl<P: Platform> Life<P> {
         None
     }
 
-    fn contribute(&mut self, batches: u64, tag: StepTag, step: u64) -> RankEvent {
+    /// The blending slot's alpha in a step.
+    fn alpha(&self, plan: Plan, step: u64) -> f64 {
+        if plan.bug == Some(Bug::OwnAlpha) {
+            let batches = plan.batches[self.end.rank.0 as usize];
+            return step.min(batches) as f64 / batches as f64;
+        }
+        slots::alpha_of(&self.state)
+    }
+
+    fn contribute(&mut self, plan: Plan, tag: StepTag, step: u64) -> RankEvent {
+        let batches = plan.batches[self.end.rank.0 as usize];
         let active = step < batches;
         if !active {
             reach("shadowed");
@@ -182,9 +204,12 @@ impl<P: Platform> Life<P> {
         };
         let (view, seq) = (tag.view, tag.seq);
         match self.collective.all_reduce(&given, &mut bucket) {
-            Ok(reduced) => {
+            Ok(mut reduced) => {
                 self.sum = bucket[0];
-                let alpha = slots::alpha_of(&self.state);
+                if plan.bug == Some(Bug::OwnLoader) {
+                    reduced.more = given.more;
+                }
+                let alpha = self.alpha(plan, step);
                 self.end.alphas.push((tag.epoch, step, alpha));
                 RankEvent::StepDone { view, seq, reduced }
             }
