@@ -20,7 +20,10 @@ use net::{
 use selvedge_core::ddp::net::{
     Calls, CoordinatorError, CoordinatorOptions, NetEvent, Noted, RankError, Start, Store,
 };
-use selvedge_core::ddp::{AbortReason, Epoch, Failure, Rank, RunConfig, SeedStage};
+use selvedge_core::ddp::{
+    AbortReason, CommitRecord, Epoch, Failure, Rank, RunConfig, Schedule, SeedSlot, SeedStage,
+    SlotId, SlotRules,
+};
 
 const BATCHES: [u64; 4] = [1, 2, 1, 3];
 
@@ -62,6 +65,31 @@ fn four_ranks_with_uneven_loaders_agree_on_every_alpha() {
     );
     assert_eq!(seen[0].epochs[1].2[1].stage, SeedStage::Training);
     assert!(!server.news.try_iter().any(|event| committed(13)(&event)));
+}
+
+/// Cut as one who does not read, the rank would come back and be cut again, for ever.
+#[test]
+fn a_record_that_has_no_room_in_a_frame_is_the_coordinators_error_by_name() {
+    let config = config(1, 2);
+    let slots = (0..200_000).map(|id| SeedSlot::new(SlotId(id), SlotRules::default()));
+    let schedule = Schedule::new(slots).unwrap();
+    let genesis = CommitRecord::genesis(config.run, Epoch(0), 0, schedule);
+    let mut options = CoordinatorOptions::new(config, Start::GoOnOr(genesis), token(), loopback());
+    options.timing = timing();
+    let server = coordinator_with(options, Store::in_memory(config.run).unwrap());
+    let rank = rank(rank_options(&config, 0, server.address), tiny(0));
+    let error = server.process.join().unwrap_err();
+    assert!(
+        matches!(
+            error,
+            CoordinatorError::Oversized {
+                epoch: Epoch(0),
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    rank.process.kill();
 }
 
 /// What all ranks of a run agree on, whatever happened to some of them meanwhile.

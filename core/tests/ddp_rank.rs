@@ -179,12 +179,21 @@ fn of_a_step_with_unequal_tags_nothing_is_applied() {
 fn of_a_step_that_fails_the_coordinator_is_told() {
     let mut driven = training();
     let (view, seq) = (View(1), 0);
-    driven.ignores(RankEvent::StepFailed { view, seq: 1 });
-    let out = driven.on(RankEvent::StepFailed { view, seq });
+    driven.ignores(RankEvent::StepFailed {
+        view,
+        seq: 1,
+        lost: Vec::new(),
+    });
+    let lost = vec![Rank(0)];
+    let out = driven.on(RankEvent::StepFailed {
+        view,
+        seq,
+        lost: lost.clone(),
+    });
     let RankAction::Send(message) = &out[0] else {
         panic!("{out:?}");
     };
-    assert_eq!(message.body, RankSays::StepFailed { view });
+    assert_eq!(message.body, RankSays::StepFailed { view, lost });
     assert_eq!(driven.rank.wait(), Some(RankWait::Step { view, seq }));
 }
 
@@ -234,7 +243,7 @@ fn a_new_view_stops_it_and_it_goes_on_from_what_all_have() {
     let mut driven = training();
     driven.step(1, 0, true);
     let held = Held {
-        epoch: Epoch(0),
+        record: Some(genesis().digest()),
         applied: 1,
         boundary: false,
     };
@@ -261,14 +270,14 @@ fn a_new_view_stops_it_and_it_goes_on_from_what_all_have() {
         matches!(&heals[1], RankAction::Heal { applied: 2, .. }),
         "{heals:?}"
     );
-    // In the middle of a copy it has nothing.
+    // In the middle of a copy it has what it had before.
     let left = driven.hear(new_view(3));
     let RankAction::Send(message) = &left[1] else {
         panic!("{left:?}");
     };
     let ack = RankSays::ViewAck {
         view: View(3),
-        held: None,
+        held: Some(held),
     };
     assert_eq!(message.body, ack);
     driven.hear(resume(3, 2));
@@ -388,7 +397,13 @@ fn a_connection_that_is_back_is_greeted_by_what_the_rank_is() {
         };
         message.body.clone()
     };
-    assert_eq!(says(&mut start(None)), RankSays::Join { applied: 0 });
+    assert_eq!(
+        says(&mut start(None)),
+        RankSays::Join {
+            record: None,
+            applied: 0
+        }
+    );
     assert_eq!(says(&mut training()), RankSays::Hello);
 }
 
@@ -444,7 +459,12 @@ fn a_checkpoint_is_of_the_start_of_an_epoch_and_spares_the_copy() {
         other => panic!("{other:?}"),
     };
     let mut again = start(Some(second));
-    assert_eq!(body(&again), RankSays::Join { applied: 2 });
+    let digest = Some(record.digest());
+    let join = RankSays::Join {
+        record: digest,
+        applied: 2,
+    };
+    assert_eq!(body(&again), join);
     let out = again.hear(commit(5, record.clone()));
     assert!(
         matches!(out[2], RankAction::Contribute { .. }),
@@ -456,4 +476,95 @@ fn a_checkpoint_is_of_the_start_of_an_epoch_and_spares_the_copy() {
         matches!(out[2], RankAction::Heal { applied: 2, .. }),
         "{out:?}"
     );
+}
+
+/// After a step that only one rank has got, all others copy it; if that one is lost, each still
+/// has the version before, and the run goes on from there.
+#[test]
+fn a_copy_that_comes_to_nothing_leaves_what_was_there() {
+    let mut driven = training();
+    driven.step(1, 0, true);
+    driven.hear(new_view(2));
+    let resume = |view, applied, holder| CoordinatorSays::Resume {
+        view: View(view),
+        record: genesis(),
+        applied,
+        boundary: false,
+        holders: vec![Rank(holder)],
+    };
+    driven.hear(resume(2, 2, 0));
+    assert_eq!(driven.rank.wait(), Some(RankWait::Copy { view: View(2) }));
+    driven.hear(new_view(3));
+    let out = driven.hear(resume(3, 1, 1));
+    assert!(
+        matches!(&out[..], [RankAction::EnterView { .. }, RankAction::Contribute { tag, step: 1 }]
+            if tag.applied == 1),
+        "{out:?}"
+    );
+}
+
+/// It has a checkpoint of a future that the run has given up, and never heard that it is a
+/// member: it takes record and parameters from the run, whatever its own numbers are.
+#[test]
+fn a_checkpoint_of_another_future_is_replaced() {
+    let record = next(&genesis(), 1, 15);
+    let later = next(&record, 1, 30);
+    let other = next(&genesis(), 9, 15);
+    for theirs in [later, other] {
+        let digest = Some(theirs.digest());
+        let applied = theirs.applied;
+        let checkpoint = || {
+            Some(RankCheckpoint {
+                record: theirs.clone(),
+            })
+        };
+        let mut driven = start(checkpoint());
+        let out = driven.hear(new_view(2));
+        let RankAction::Send(message) = &out[0] else {
+            panic!("{out:?}");
+        };
+        let held = Some(Held {
+            record: digest,
+            applied,
+            boundary: false,
+        });
+        let view = View(2);
+        assert_eq!(message.body, RankSays::ViewAck { view, held });
+        let out = driven.hear(CoordinatorSays::Resume {
+            view,
+            record: record.clone(),
+            applied: 15,
+            boundary: false,
+            holders: vec![Rank(0)],
+        });
+        assert_eq!(out[0], RankAction::ApplyEpoch(record.clone()));
+        assert!(
+            matches!(out[2], RankAction::Heal { applied: 15, .. }),
+            "{out:?}"
+        );
+        // And the same where it does hear that it is one.
+        let mut driven = start(checkpoint());
+        let out = driven.hear(commit(1, record.clone()));
+        assert!(
+            matches!(out[2], RankAction::Heal { applied: 15, .. }),
+            "{out:?}"
+        );
+    }
+}
+
+#[test]
+fn a_coordinator_that_has_forgotten_a_record_is_not_followed() {
+    let mut driven = training();
+    driven.step(1, 0, false);
+    driven.vote(1);
+    driven.hear(commit(1, next(&genesis(), 1, 1)));
+    driven.hear(new_view(2));
+    let out = driven.hear(CoordinatorSays::Resume {
+        view: View(2),
+        record: genesis(),
+        applied: 1,
+        boundary: false,
+        holders: vec![Rank(1)],
+    });
+    assert_eq!(out, [RankAction::Fail(Failure::BadRecord)]);
 }

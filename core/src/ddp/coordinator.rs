@@ -21,9 +21,11 @@ use crate::pool::InvariantViolation;
 
 mod action;
 mod error;
+mod futile;
 
 pub use action::{CoordinatorAction, CoordinatorEvent, CoordinatorWait};
 pub use error::RunConfigError;
+use futile::Futile;
 
 /// A run, as its coordinator sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -86,7 +88,8 @@ impl Durable {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Joiner {
     pub(super) member: Member,
-    pub(super) applied: u64,
+    /// It has what the run begins from. Of one that comes later it makes no difference.
+    pub(super) holds: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -132,14 +135,17 @@ pub struct CoordinatorState {
     /// By rank.
     pub(super) joiners: Vec<Joiner>,
     pub(super) commands: Vec<SlotCommand>,
-    /// Changes of view since the last record because a collective came to nothing.
-    pub(super) failed_steps: u32,
+    pub(super) futile: Futile,
 }
 
 impl CoordinatorState {
-    /// So often in one epoch a collective that came to nothing is tried again, in a new view.
-    /// Then the rank that tells of it is left behind: its connections may be cut for good.
-    pub const MOST_FAILED_STEPS: u32 = 8;
+    /// So many changes of view there may be in which nobody is lost (a collective came to
+    /// nothing, a rank was connected again) and after which nobody has got on by a step. With
+    /// the next a rank is left behind: the one that is cut off from the most others, or that was
+    /// connected again most often.
+    pub const MOST_FUTILE_VIEWS: u32 = 8;
+    /// So many commands are kept for the next record; more are dropped.
+    pub const MOST_COMMANDS: usize = 1024;
 
     /// The coordinator of a new run that begins from `genesis`: from epoch 0, or from a
     /// checkpoint's record, if that was made one of this run ([`CommitRecord::genesis`]).
@@ -148,6 +154,7 @@ impl CoordinatorState {
     /// Each of [`RunConfigError`].
     pub fn new(config: RunConfig, genesis: CommitRecord) -> Result<Self, RunConfigError> {
         config.check(&genesis)?;
+        config.check_new(&genesis)?;
         Ok(CoordinatorState {
             config,
             durable: Durable {
@@ -160,7 +167,7 @@ impl CoordinatorState {
             phase: Phase::Forming,
             joiners: Vec::new(),
             commands: Vec::new(),
-            failed_steps: 0,
+            futile: Futile::default(),
         })
     }
 
@@ -181,7 +188,7 @@ impl CoordinatorState {
             phase: Phase::Forming,
             joiners: Vec::new(),
             commands: Vec::new(),
-            failed_steps: 0,
+            futile: Futile::default(),
         };
         let over = state.durable.record.epoch >= config.last_epoch;
         if over || state.durable.aborted.is_some() {
@@ -200,14 +207,14 @@ impl CoordinatorState {
     pub fn on(&mut self, event: CoordinatorEvent, out: &mut Vec<CoordinatorAction>) {
         match event {
             CoordinatorEvent::Message { from, message } => self.hear(from, message, out),
-            CoordinatorEvent::Lost(member) => self.lose(&[member], out),
+            CoordinatorEvent::Lost(members) => self.lose(&members, out),
             CoordinatorEvent::Command(command) => {
-                if self.phase != Phase::Over {
+                if self.phase != Phase::Over && self.commands.len() < Self::MOST_COMMANDS {
                     self.commands.push(command);
                 }
             }
             CoordinatorEvent::HardDeadline(wait) => {
-                if self.wait().as_ref() == Some(&wait) {
+                if self.wait() == Some(wait) {
                     self.expire(wait, out);
                 }
             }
@@ -221,22 +228,18 @@ impl CoordinatorState {
             incarnation: message.incarnation,
         };
         match message.body {
-            RankSays::Join { applied } => self.join(
-                Joiner {
+            RankSays::Join { record, applied } => {
+                let forming = self.phase == Phase::Forming;
+                let joiner = Joiner {
                     member: from,
-                    applied,
-                },
-                out,
-            ),
+                    holds: forming && self.durable.record.is_held(record, applied),
+                };
+                self.join(joiner, out);
+            }
             RankSays::Hello => self.greet(from, out),
             // That it came is all it says; the driver sees to that.
             RankSays::Heartbeat => {}
-            RankSays::StepFailed { view } => {
-                let running = matches!(self.phase, Phase::Running { .. });
-                if running && view == self.durable.view && self.is_member(from) {
-                    self.step_failed(from, out);
-                }
-            }
+            RankSays::StepFailed { view, lost } => self.step_failed(from, view, &lost, out),
             RankSays::Arrive {
                 view,
                 epoch,
@@ -266,13 +269,43 @@ impl CoordinatorState {
         }
     }
 
-    fn step_failed(&mut self, told_by: Member, out: &mut Vec<CoordinatorAction>) {
-        if self.failed_steps == Self::MOST_FAILED_STEPS {
-            self.failed_steps = 0;
-            return self.evict(&[told_by], EvictReason::Suspected, out);
+    fn step_failed(
+        &mut self,
+        told_by: Member,
+        view: View,
+        lost: &[Rank],
+        out: &mut Vec<CoordinatorAction>,
+    ) {
+        let now = self.durable.view;
+        let again = match &self.phase {
+            Phase::Running { .. } if view == now => true,
+            // Another was first. What this one says is as true.
+            Phase::Flushing { .. } if view.next() == now => false,
+            _ => return,
+        };
+        if !self.is_member(told_by) {
+            return;
         }
-        self.failed_steps += 1;
-        self.change_view(out);
+        let members = self.ranks();
+        let named = members.into_iter().filter(|rank| lost.contains(rank));
+        let others = named.filter(|&rank| rank != told_by.rank);
+        self.futile.are_apart(told_by.rank, others);
+        if again {
+            let cut_off = self.futile.is_cut_off(told_by.rank);
+            self.try_again(cut_off, out);
+        }
+    }
+
+    /// A change of view in which nobody is lost, unless there were too many of them: then `left`
+    /// is left behind.
+    fn try_again(&mut self, left: Rank, out: &mut Vec<CoordinatorAction>) {
+        if self.futile.again() {
+            return self.change_view(out);
+        }
+        let mut members = self.durable.members.iter();
+        if let Some(&member) = members.find(|member| member.rank == left) {
+            self.evict(&[member], EvictReason::Suspected, out);
+        }
     }
 
     fn join(&mut self, joiner: Joiner, out: &mut Vec<CoordinatorAction>) {
@@ -342,7 +375,11 @@ impl CoordinatorState {
                 self.say(member, body, out);
             }
             // Nobody knows what it has missed.
-            Phase::Flushing { .. } | Phase::Running { .. } => self.change_view(out),
+            Phase::Flushing { .. } | Phase::Running { .. } => {
+                self.futile.is_back(member.rank);
+                let left = self.futile.comes_and_goes(member.rank);
+                self.try_again(left, out);
+            }
             Phase::Over => self.tell_end(member, out),
             Phase::Forming => {}
         }
@@ -356,9 +393,8 @@ impl CoordinatorState {
         for joiner in &joiners {
             self.durable.note_life(joiner.member);
         }
-        let begins_with = self.durable.record.applied;
         let holders: Vec<Rank> = (joiners.iter())
-            .filter(|joiner| joiner.applied == begins_with)
+            .filter(|joiner| joiner.holds)
             .map(|joiner| joiner.member.rank)
             .collect();
         if holders.is_empty() {
@@ -408,7 +444,7 @@ impl CoordinatorState {
             return self.abort(AbortReason::Diverged, out);
         };
         self.durable.record = record;
-        self.failed_steps = 0;
+        self.futile = Futile::default();
         let joiners = core::mem::take(&mut self.joiners);
         let over = self.durable.record.epoch >= self.config.last_epoch;
         if !over && !joiners.is_empty() {
@@ -453,6 +489,8 @@ impl CoordinatorState {
     }
 
     fn evict(&mut self, gone: &[Member], reason: EvictReason, out: &mut Vec<CoordinatorAction>) {
+        // There are only so many members to lose before the next record.
+        self.futile = Futile::default();
         self.durable.members.retain(|member| !gone.contains(member));
         if self.durable.members.len() < self.config.min_world as usize {
             self.abort(AbortReason::QuorumLost, out);
@@ -485,20 +523,27 @@ impl CoordinatorState {
         if acks.iter().any(Option::is_none) {
             return;
         }
+        let record = &self.durable.record;
+        let digest = record.digest();
+        // What a record was made of is never taken back, and what came of another is not asked
+        // for: it may be of a future that this run has given up.
+        let fits = |held: &Held| match held.record {
+            Some(theirs) if theirs == digest => held.applied >= record.applied,
+            // At the end of the epoch that the record ends, and it has not heard of that.
+            Some(_) if held.boundary => held.applied == record.applied,
+            theirs => record.is_held(theirs, held.applied),
+        };
         let held: Vec<(Rank, Held)> = (self.ranks().into_iter())
             .zip(acks.iter().copied().flatten())
-            .filter_map(|(rank, held)| Some((rank, held?)))
+            .filter_map(|(rank, held)| Some((rank, held.filter(fits)?)))
             .collect();
-        let record = &self.durable.record;
-        let newest = held.iter().map(|(_, held)| held.applied).max();
-        // What a record was made of is never taken back.
-        let Some(applied) = newest.filter(|&applied| applied >= record.applied) else {
+        let Some(applied) = held.iter().map(|(_, held)| held.applied).max() else {
             return self.abort(AbortReason::StateLost, out);
         };
         let having = held.iter().filter(|(_, held)| held.applied == applied);
         // Past the end of the epoch that this record ended is the beginning of the next.
         let boundary =
-            (having.clone()).any(|(_, held)| held.boundary && held.epoch == record.epoch);
+            (having.clone()).any(|(_, held)| held.boundary && held.record == Some(digest));
         let body = CoordinatorSays::Resume {
             view: self.durable.view,
             record: record.clone(),
@@ -506,6 +551,7 @@ impl CoordinatorState {
             boundary,
             holders: having.map(|&(rank, _)| rank).collect(),
         };
+        self.futile.go_on_from(applied);
         self.phase = Phase::Running {
             arrived: vec![None; self.durable.members.len()],
         };
@@ -542,39 +588,57 @@ impl CoordinatorState {
 
     fn expire(&mut self, wait: CoordinatorWait, out: &mut Vec<CoordinatorAction>) {
         match wait {
-            CoordinatorWait::Formation { .. } => self.abort(AbortReason::QuorumLost, out),
-            CoordinatorWait::Arrivals { missing, .. } | CoordinatorWait::Acks { missing, .. } => {
-                self.lose(&missing, out);
+            CoordinatorWait::Formation => self.abort(AbortReason::QuorumLost, out),
+            CoordinatorWait::Arrivals { .. } | CoordinatorWait::Acks { .. } => {
+                let missing = self.missing();
+                let members = self.durable.members.iter().copied();
+                let gone: Vec<Member> = members
+                    .filter(|member| missing.contains(&member.rank))
+                    .collect();
+                self.lose(&gone, out);
             }
         }
     }
 
-    /// What it waits for, and of whom; `None` if only for time to pass. For a
-    /// [`Watch`](super::Watch). Who merely trains is not waited for until somebody else has
-    /// arrived.
+    /// What it waits for; `None` if only for time to pass. For a [`Watch`](super::Watch): it is
+    /// the same wait however many have come meanwhile, so that its deadline stays where it is.
+    /// Who merely trains is not waited for until somebody else has arrived.
     #[must_use]
     pub fn wait(&self) -> Option<CoordinatorWait> {
-        let missing = |there: Vec<bool>| -> Vec<Member> {
-            let members = self.durable.members.iter().zip(there);
-            let absent = members.filter(|(_, there)| !there);
-            absent.map(|(member, _)| *member).collect()
-        };
         let view = self.durable.view;
+        let epoch = self.durable.record.epoch.next();
         match &self.phase {
             Phase::Forming if self.joiners.is_empty() => None,
-            Phase::Forming => Some(CoordinatorWait::Formation {
-                joined: self.joiners.iter().map(|joiner| joiner.member).collect(),
-            }),
+            Phase::Forming => Some(CoordinatorWait::Formation),
             Phase::Running { arrived } if arrived.iter().all(Option::is_none) => None,
-            Phase::Running { arrived } => Some(CoordinatorWait::Arrivals {
-                view,
-                missing: missing(arrived.iter().map(Option::is_some).collect()),
-            }),
-            Phase::Flushing { acks } => Some(CoordinatorWait::Acks {
-                view,
-                missing: missing(acks.iter().map(Option::is_some).collect()),
-            }),
+            Phase::Running { .. } => Some(CoordinatorWait::Arrivals { view, epoch }),
+            Phase::Flushing { .. } => Some(CoordinatorWait::Acks { view }),
             Phase::Over => None,
+        }
+    }
+
+    /// Whom it waits for, by rank: nobody while [`wait`](Self::wait) is `None`.
+    #[must_use]
+    pub fn missing(&self) -> Vec<Rank> {
+        if self.wait().is_none() {
+            return Vec::new();
+        }
+        let absent = |there: &mut dyn Iterator<Item = bool>| -> Vec<Rank> {
+            let ranks = self.ranks().into_iter().zip(there);
+            ranks
+                .filter(|(_, there)| !there)
+                .map(|(rank, _)| rank)
+                .collect()
+        };
+        match &self.phase {
+            Phase::Forming => {
+                let joined = |rank: &Rank| self.joiners.iter().any(|j| j.member.rank == *rank);
+                let all = (0..self.config.world).map(Rank);
+                all.filter(|rank| !joined(rank)).collect()
+            }
+            Phase::Running { arrived } => absent(&mut arrived.iter().map(Option::is_some)),
+            Phase::Flushing { acks } => absent(&mut acks.iter().map(Option::is_some)),
+            Phase::Over => Vec::new(),
         }
     }
 

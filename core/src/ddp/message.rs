@@ -10,8 +10,8 @@ use super::record::CommitRecord;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "net", derive(serde::Serialize, serde::Deserialize))]
 pub struct Held {
-    /// The epoch of the last record it has applied.
-    pub epoch: Epoch,
+    /// The digest of the last record it has applied; none if its parameters are fresh ones.
+    pub record: Option<u64>,
     /// The version of its parameters: how many steps were applied to them.
     pub applied: u64,
     /// Whether it is past the last step of the epoch after that record.
@@ -32,9 +32,11 @@ pub struct ToCoordinator {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "net", derive(serde::Serialize, serde::Deserialize))]
 pub enum RankSays {
-    /// It wants to become a member, with parameters of this version (0: fresh ones).
+    /// It wants to become a member, with parameters of a checkpoint or fresh ones.
     Join {
-        /// Their version.
+        /// The digest of the checkpoint's record, if there is a checkpoint.
+        record: Option<u64>,
+        /// The version of its parameters (0: fresh ones).
         applied: u64,
     },
     /// It is connected again.
@@ -45,6 +47,8 @@ pub enum RankSays {
     StepFailed {
         /// The view in which it did.
         view: View,
+        /// The members that it could not reach, or was not reached by, as far as it knows.
+        lost: Vec<Rank>,
     },
     /// It is at the end of an epoch.
     Arrive {
@@ -61,7 +65,8 @@ pub enum RankSays {
     ViewAck {
         /// The view it has entered.
         view: View,
-        /// What it has; nothing if it was in the middle of copying somebody's.
+        /// What it has; nothing if that is of no use to anybody. In the middle of a copy it is
+        /// what it had before.
         held: Option<Held>,
     },
 }

@@ -55,11 +55,16 @@ pub(super) enum Phase {
     /// It has left its view and waits to hear what to go on from.
     Flushing {
         held: Option<Held>,
+        /// It is new: its record is a checkpoint's, perhaps of a future that the run has given
+        /// up.
+        new: bool,
     },
     /// It waits for a copy of the parameters.
     Healing {
         applied: u64,
         boundary: bool,
+        /// What it has until the copy is whole.
+        had: Option<Held>,
     },
     Done,
     Failed(Failure),
@@ -81,7 +86,7 @@ pub(super) enum Phase {
 /// let config = RankConfig { run, rank, last_epoch };
 /// let state = RankState::start(config, Incarnation(1), None, &mut actions);
 /// let RankAction::Send(message) = &actions[0] else { panic!("it joins") };
-/// assert_eq!(message.body, RankSays::Join { applied: 0 });
+/// assert_eq!(message.body, RankSays::Join { record: None, applied: 0 });
 /// assert_eq!(state.epoch(), None, "it is in no epoch before it is admitted");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -121,12 +126,7 @@ impl RankState {
             record,
             phase: Phase::Joining,
         };
-        state.say(
-            RankSays::Join {
-                applied: state.applied,
-            },
-            out,
-        );
+        state.say(state.join(), out);
         state
     }
 
@@ -157,9 +157,9 @@ impl RankState {
                     self.step_done(reduced, out);
                 }
             }
-            RankEvent::StepFailed { view, seq } => {
+            RankEvent::StepFailed { view, seq, lost } => {
                 if self.phase == Phase::Run && (view, seq) == (self.view, self.seq) {
-                    self.say(RankSays::StepFailed { view }, out);
+                    self.say(RankSays::StepFailed { view, lost }, out);
                 }
             }
             RankEvent::Voted { view, epoch, votes } => {
@@ -168,7 +168,9 @@ impl RankState {
                 }
             }
             RankEvent::Healed { view } => {
-                if let Phase::Healing { applied, boundary } = self.phase
+                if let Phase::Healing {
+                    applied, boundary, ..
+                } = self.phase
                     && view == self.view
                 {
                     self.applied = applied;
@@ -177,9 +179,7 @@ impl RankState {
             }
             RankEvent::Reconnected => {
                 let body = match self.phase {
-                    Phase::Joining => RankSays::Join {
-                        applied: self.applied,
-                    },
+                    Phase::Joining => self.join(),
                     _ => RankSays::Hello,
                 };
                 self.say(body, out);
@@ -210,21 +210,25 @@ impl RankState {
                 boundary,
                 holders,
             } => {
-                let Phase::Flushing { held } = self.phase else {
+                let Phase::Flushing { held, new } = self.phase else {
                     return;
                 };
                 if view != self.view {
                     return;
                 }
-                let ours = self.record.as_ref().map(|record| record.epoch);
-                if ours < Some(record.epoch) {
-                    self.apply_epoch(record, out);
+                match &self.record {
+                    Some(ours) if ours.digest() == record.digest() => {}
+                    // The coordinator has forgotten what it decided.
+                    Some(ours) if ours.epoch >= record.epoch && !new => {
+                        return self.fail(Failure::BadRecord, out);
+                    }
+                    _ => self.apply_epoch(record, out),
                 }
                 self.seq = 0;
                 self.enter(out);
-                match held.is_some_and(|held| held.applied == applied) {
+                match holders.contains(&self.config.rank) {
                     true => self.go_on(boundary, out),
-                    false => self.heal(applied, boundary, holders, out),
+                    false => self.heal(applied, boundary, held, holders, out),
                 }
             }
             CoordinatorSays::Evict { reason } => self.fail(Failure::Evicted(reason), out),
@@ -261,11 +265,13 @@ impl RankState {
             Phase::Joining if view > self.view => {
                 (self.view, self.members, self.seq) = (view, members, 0);
                 let applied = record.applied;
+                let holds = record.is_held(self.digest(), self.applied);
                 self.apply_epoch(record, out);
                 self.enter(out);
-                match self.applied == applied {
+                match holds {
                     true => self.go_on(false, out),
-                    false => self.heal(applied, false, holders, out),
+                    // What it has is older than the record, or of another future.
+                    false => self.heal(applied, false, None, holders, out),
                 }
             }
             // Of an older view, or a record that it has.
@@ -274,7 +280,7 @@ impl RankState {
     }
 
     fn new_view(&mut self, view: View, members: Vec<Rank>, out: &mut Vec<RankAction>) {
-        if let Phase::Flushing { held } = self.phase
+        if let Phase::Flushing { held, .. } = self.phase
             && view == self.view
         {
             // It was said before, and lost with a connection: the coordinator asks again.
@@ -285,23 +291,27 @@ impl RankState {
         }
         let has = |boundary| {
             Some(Held {
-                epoch: self.record.as_ref().map_or(Epoch(0), |record| record.epoch),
+                record: self.digest(),
                 applied: self.applied,
                 boundary,
             })
         };
         let held = match self.phase {
-            Phase::Flushing { held } => held,
-            // What was copied so far is neither the old version nor the new one.
-            Phase::Healing { .. } => None,
+            Phase::Flushing { held, .. } => held,
+            Phase::Healing { had, .. } => had,
             Phase::Voting | Phase::AtGate => has(true),
             _ => has(false),
         };
-        if !matches!(self.phase, Phase::Joining | Phase::Flushing { .. }) {
-            out.push(RankAction::LeaveView(self.view));
-        }
+        let new = match self.phase {
+            Phase::Joining => true,
+            Phase::Flushing { new, .. } => new,
+            _ => {
+                out.push(RankAction::LeaveView(self.view));
+                false
+            }
+        };
         (self.view, self.members, self.seq) = (view, members, 0);
-        self.phase = Phase::Flushing { held };
+        self.phase = Phase::Flushing { held, new };
         self.say(RankSays::ViewAck { view, held }, out);
     }
 
@@ -360,10 +370,15 @@ impl RankState {
         &mut self,
         applied: u64,
         boundary: bool,
+        had: Option<Held>,
         holders: Vec<Rank>,
         out: &mut Vec<RankAction>,
     ) {
-        self.phase = Phase::Healing { applied, boundary };
+        self.phase = Phase::Healing {
+            applied,
+            boundary,
+            had,
+        };
         out.push(RankAction::Heal {
             view: self.view,
             applied,
@@ -386,6 +401,17 @@ impl RankState {
     fn fail(&mut self, failure: Failure, out: &mut Vec<RankAction>) {
         self.phase = Phase::Failed(failure);
         out.push(RankAction::Fail(failure));
+    }
+
+    fn digest(&self) -> Option<u64> {
+        self.record.as_ref().map(CommitRecord::digest)
+    }
+
+    fn join(&self) -> RankSays {
+        RankSays::Join {
+            record: self.digest(),
+            applied: self.applied,
+        }
     }
 
     fn say(&self, body: RankSays, out: &mut Vec<RankAction>) {

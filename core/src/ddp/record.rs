@@ -112,6 +112,14 @@ impl CommitRecord {
         }
     }
 
+    /// Whether parameters of version `applied`, of whoever has applied the record of digest
+    /// `last`, are the ones of this boundary. The version alone does not tell: a run that began
+    /// again from an earlier record comes by the same versions with other parameters. Fresh ones
+    /// (`None`) are what a run begins with at version 0.
+    pub(super) fn is_held(&self, last: Option<u64>, applied: u64) -> bool {
+        applied == self.applied && last.map_or(applied == 0, |last| last == self.digest())
+    }
+
     /// One number for all of it.
     #[must_use]
     pub fn digest(&self) -> u64 {

@@ -118,7 +118,7 @@ impl World {
             Action::Healed(rank) => self.healed(model, rank),
             Action::Detect => {
                 if let Some(member) = self.unnoticed.pop_front() {
-                    self.tell_coordinator(CoordinatorEvent::Lost(member));
+                    self.tell_coordinator(CoordinatorEvent::Lost(vec![member]));
                 }
             }
             Action::Deadline(rank) => {
@@ -137,7 +137,7 @@ impl World {
             Action::Suspect(rank) => {
                 self.left.suspicions -= 1;
                 let member = self.node(rank).member();
-                self.tell_coordinator(CoordinatorEvent::Lost(member));
+                self.tell_coordinator(CoordinatorEvent::Lost(vec![member]));
             }
             Action::StepFails(rank) => {
                 self.left.failed_steps -= 1;
@@ -339,7 +339,8 @@ impl World {
         let node = self.node_mut(rank);
         node.end();
         if let Some(RankWait::Step { view, seq }) = node.state.wait() {
-            self.tell_rank(model, rank, RankEvent::StepFailed { view, seq });
+            let lost = Vec::new();
+            self.tell_rank(model, rank, RankEvent::StepFailed { view, seq, lost });
         }
     }
 
@@ -358,6 +359,7 @@ impl World {
             return;
         };
         if let Some(holder) = self.holder(&heal) {
+            // Whole at once: before this it has what it had.
             self.node_mut(rank).parameters = self.node(holder).parameters;
             self.tell_rank(model, rank, RankEvent::Healed { view: heal.view });
         }

@@ -108,20 +108,21 @@ fn coordinator(world: &World) -> String {
     match &world.coordinator {
         Coordinator::Down(_) => "down".to_owned(),
         Coordinator::Up(state) => {
-            let missing = |missing: Vec<Member>| {
-                let ranks: Vec<String> = missing.iter().map(|m| m.rank.0.to_string()).collect();
+            let missing = || {
+                let missing = state.missing();
+                let ranks: Vec<String> = missing.iter().map(|rank| rank.0.to_string()).collect();
                 ranks.join(" ")
             };
             match state.wait() {
                 _ if durable.aborted.is_some() => format!("{known}, given up"),
                 _ if state.is_over() => format!("{known}, over"),
-                Some(CoordinatorWait::Arrivals { missing: of, .. }) => {
-                    format!("{known}, waits for {} to arrive", missing(of))
+                Some(CoordinatorWait::Arrivals { .. }) => {
+                    format!("{known}, waits for {} to arrive", missing())
                 }
-                Some(CoordinatorWait::Acks { missing: of, .. }) => {
-                    format!("{known}, waits for {} to flush", missing(of))
+                Some(CoordinatorWait::Acks { .. }) => {
+                    format!("{known}, waits for {} to flush", missing())
                 }
-                Some(CoordinatorWait::Formation { .. }) | None => known,
+                Some(CoordinatorWait::Formation) | None => known,
             }
         }
     }
@@ -136,7 +137,7 @@ fn said(body: &RankSays) -> String {
         RankSays::Join { .. } => "Join".to_owned(),
         RankSays::Hello => "Hello".to_owned(),
         RankSays::Heartbeat => "Heartbeat".to_owned(),
-        RankSays::StepFailed { view } => format!("StepFailed(v{})", view.0),
+        RankSays::StepFailed { view, .. } => format!("StepFailed(v{})", view.0),
         RankSays::Arrive { view, epoch, .. } => format!("Arrive(v{}, e{})", view.0, epoch.0),
         RankSays::ViewAck { view, held } => match held {
             Some(held) => format!("ViewAck(v{}, holds {})", view.0, held.applied),

@@ -104,9 +104,8 @@ impl Mutant {
             {
                 return world.readmit(model, from, message.incarnation);
             }
-            (Mutant::MidEpochJoin, RankSays::Join { applied }) if life.is_none() => {
-                let applied = *applied;
-                return world.admit_at_once(model, from, message.incarnation, applied);
+            (Mutant::MidEpochJoin, RankSays::Join { .. }) if life.is_none() => {
+                return world.admit_at_once(model, from, message);
             }
             _ => {}
         }
@@ -124,11 +123,15 @@ impl Mutant {
             (
                 Mutant::NoFlush,
                 CoordinatorSays::Resume {
-                    applied, boundary, ..
+                    applied,
+                    boundary,
+                    holders,
+                    ..
                 },
             ) => {
                 if let Some(said) = node.said {
                     (*applied, *boundary) = (said.applied, said.boundary);
+                    *holders = vec![node.state.rank()];
                 }
             }
             _ => {}
@@ -156,14 +159,15 @@ impl World {
         let Coordinator::Up(state) = &self.coordinator else {
             return;
         };
-        let members = state.durable().members.len();
-        let Some(CoordinatorWait::Arrivals { missing, .. }) = state.wait() else {
+        let Some(CoordinatorWait::Arrivals { .. }) = state.wait() else {
             return;
         };
-        if 2 * (members - missing.len()) <= members {
+        let (members, missing) = (state.durable().members.clone(), state.missing());
+        if 2 * (members.len() - missing.len()) <= members.len() {
             return;
         }
-        for Member { rank, incarnation } in missing {
+        let missing = members.iter().filter(|m| missing.contains(&m.rank));
+        for &Member { rank, incarnation } in missing {
             let message = ToCoordinator {
                 incarnation,
                 body: arrival.body.clone(),
@@ -197,21 +201,14 @@ impl World {
     }
 
     /// Makes a rank a member in the view there is, and tells nobody but itself.
-    fn admit_at_once(
-        &mut self,
-        model: &EpochModel,
-        rank: Rank,
-        incarnation: Incarnation,
-        applied: u64,
-    ) {
+    fn admit_at_once(&mut self, model: &EpochModel, rank: Rank, joins: ToCoordinator) {
+        let incarnation = joins.incarnation;
         let mut durable = self.with_member(rank, incarnation);
         let record = durable.record.clone();
         let training = matches!(&self.coordinator,
             Coordinator::Up(state) if state.wait().is_none() && !state.is_over());
         if !training || durable.view == View(0) {
-            let body = RankSays::Join { applied };
-            let message = ToCoordinator { incarnation, body };
-            let from = rank;
+            let (from, message) = (rank, joins);
             return self.tell_coordinator(CoordinatorEvent::Message { from, message });
         }
         let view = durable.view;
@@ -224,7 +221,7 @@ impl World {
         let members = state.durable().members.clone();
         for member in &members {
             let held = selvedge_core::ddp::Held {
-                epoch: record.epoch,
+                record: Some(record.digest()),
                 applied: record.applied,
                 boundary: false,
             };

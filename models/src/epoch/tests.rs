@@ -33,7 +33,7 @@ fn two_ranks_survive_a_crash_a_rejoin_and_a_false_suspicion() {
 
 #[test]
 fn two_ranks_survive_a_coordinator_that_dies_and_comes_back() {
-    is_complete(EpochModel::of(2).with(Faults::COORDINATOR), 121_480);
+    is_complete(EpochModel::of(2).with(Faults::COORDINATOR), 121_359);
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn ranks_survive_steps_that_come_to_nothing() {
         crashes: 1,
         ..Faults::NONE
     };
-    is_complete(EpochModel::of(2).with(faults), 15_480);
+    is_complete(EpochModel::of(2).with(faults), 15_623);
     let faults = Faults {
         failed_steps: 1,
         ..Faults::NONE
@@ -66,7 +66,7 @@ fn three_ranks_survive_a_crash() {
     ignore = "half a minute unless it is a release build"
 )]
 fn two_ranks_survive_all_five_kinds_of_fault() {
-    is_complete(EpochModel::of(2).with(Faults::ALL), 940_727);
+    is_complete(EpochModel::of(2).with(Faults::ALL), 940_187);
 }
 
 #[test]

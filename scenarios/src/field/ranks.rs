@@ -395,7 +395,7 @@ impl<P: Platform> Office<P> {
             rank,
             incarnation: LIFE,
         };
-        let news = desk.on(CoordinatorEvent::Lost(member));
+        let news = desk.on(CoordinatorEvent::Lost(vec![member]));
         drop(desk);
         self.spread(&news);
     }

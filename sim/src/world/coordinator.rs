@@ -294,7 +294,7 @@ impl Simulation {
         }
         let numbers = [u64::from(member.rank.0), member.incarnation.0, 0];
         self.note(Place::Coordinator, What::GetsLost, numbers);
-        self.tell_coordinator(CoordinatorEvent::Lost(member));
+        self.tell_coordinator(CoordinatorEvent::Lost(vec![member]));
     }
 
     /// Who was not heard of for too long is taken for lost. **A driver that has slept itself
@@ -371,7 +371,7 @@ impl Simulation {
             RankSays::Join { .. } => (What::GetsJoin, [rank, life, 0]),
             RankSays::Hello => (What::GetsHello, [rank, life, 0]),
             RankSays::Heartbeat => (What::GetsBeat, [rank, life, 0]),
-            RankSays::StepFailed { view } => (What::GetsStepFailed, [rank, life, view.0]),
+            RankSays::StepFailed { view, .. } => (What::GetsStepFailed, [rank, life, view.0]),
             RankSays::Arrive { view, epoch, .. } => (What::GetsArrive, [rank, epoch.0, view.0]),
             RankSays::ViewAck { view, .. } => (What::GetsAck, [rank, life, view.0]),
         };
@@ -522,12 +522,16 @@ impl Simulation {
     /// At a hard deadline: is anybody waited for who himself waits for the coordinator, and
     /// could be heard the whole time?
     fn check_circle(&mut self, wait: &CoordinatorWait) {
-        let (CoordinatorWait::Acks { view, missing } | CoordinatorWait::Arrivals { view, missing }) =
-            wait
-        else {
+        let (CoordinatorWait::Acks { view } | CoordinatorWait::Arrivals { view, .. }) = wait else {
             return;
         };
-        let circle = missing.iter().find_map(|member| {
+        let Some(process) = &self.coordinator.process else {
+            return;
+        };
+        let missing = process.state.missing();
+        let members = process.state.durable().members.iter();
+        let mut missing = members.filter(|member| missing.contains(&member.rank));
+        let circle = missing.find_map(|member| {
             let node = &self.ranks[member.rank.0 as usize];
             let process = node.running().filter(|process| process.stopped.is_none())?;
             let link = self.link(member.rank)?;

@@ -164,7 +164,8 @@ impl Simulation {
             let given = self.collectives.waits_since(rank, view);
             if given.is_some_and(|(receiver, _)| receiver.seq == seq) {
                 self.collectives.abandon(rank, view, seq);
-                self.rank_input(rank, life, RankInput::StepFailed { view, seq });
+                let lost = Vec::new();
+                self.rank_input(rank, life, RankInput::StepFailed { view, seq, lost });
             }
         }
     }

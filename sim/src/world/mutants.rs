@@ -115,11 +115,15 @@ impl Simulation {
             (
                 Mutant::NoFlush,
                 CoordinatorSays::Resume {
-                    applied, boundary, ..
+                    applied,
+                    boundary,
+                    holders,
+                    ..
                 },
             ) => {
                 if let Some(said) = self.said.get(&rank) {
                     (*applied, *boundary) = (said.applied, said.boundary);
+                    *holders = vec![rank];
                 }
             }
             _ => {}
@@ -174,14 +178,16 @@ impl Simulation {
         let Some(process) = &self.coordinator.process else {
             return;
         };
-        let members = process.state.durable().members.len();
-        let Some(CoordinatorWait::Arrivals { missing, .. }) = process.state.wait() else {
+        let Some(CoordinatorWait::Arrivals { .. }) = process.state.wait() else {
             return;
         };
-        if 2 * (members - missing.len()) <= members {
+        let members = process.state.durable().members.clone();
+        let missing = process.state.missing();
+        if 2 * (members.len() - missing.len()) <= members.len() {
             return;
         }
-        for Member { rank, incarnation } in missing {
+        let missing = members.iter().filter(|m| missing.contains(&m.rank));
+        for &Member { rank, incarnation } in missing {
             let message = ToCoordinator {
                 incarnation,
                 body: arrival.body.clone(),

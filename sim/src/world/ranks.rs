@@ -120,7 +120,11 @@ pub(super) enum RankInput {
         outcome: Outcome,
     },
     /// A collective has come to nothing.
-    StepFailed { view: View, seq: u64 },
+    StepFailed {
+        view: View,
+        seq: u64,
+        lost: Vec<Rank>,
+    },
     /// Time to look whether a collective ever comes to anything.
     TimeOut,
     /// The gates are evaluated.
@@ -320,11 +324,11 @@ impl Simulation {
                 let reduced = self.config.mutant.reduced(reduced, more);
                 self.tell(rank, RankEvent::StepDone { view, seq, reduced });
             }
-            RankInput::StepFailed { view, seq } => {
+            RankInput::StepFailed { view, seq, lost } => {
                 self.note(place, What::StepFails, [view.0, seq, 0]);
                 self.probes.reach(Probe::StepFailed);
                 if self.config.mutant != Mutant::FailureKeptQuiet {
-                    self.tell(rank, RankEvent::StepFailed { view, seq });
+                    self.tell(rank, RankEvent::StepFailed { view, seq, lost });
                 }
             }
             RankInput::TimeOut => self.time_out(rank),
@@ -625,7 +629,8 @@ impl Simulation {
             let (view, seq) = (receiver.view, receiver.seq);
             self.collectives.abandon(receiver.rank, view, seq);
             let after = self.network.delay();
-            let input = RankInput::StepFailed { view, seq };
+            let lost = vec![rank];
+            let input = RankInput::StepFailed { view, seq, lost };
             let event = Event::Rank {
                 rank: receiver.rank,
                 life: receiver.life,

@@ -342,7 +342,7 @@ impl Simulation {
     }
 
     /// What a rank's end says about the run.
-    pub(super) fn judge_end(&self, rank: Rank, end: End) -> Kept {
+    pub(super) fn judge_end(&mut self, rank: Rank, end: End) -> Kept {
         let incarnation = Incarnation(self.ranks[rank.0 as usize].life);
         if let End::Failed(failure) = end {
             no_false_alarm::fails(rank, failure)?;

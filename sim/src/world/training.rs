@@ -131,10 +131,11 @@ impl Simulation {
             gone || self.network.is_cut(other, place) || self.network.is_cut(place, other)
         };
         let overdue = self.now.saturating_since(since) >= limit;
-        if overdue && members.iter().any(apart) {
+        let lost: Vec<Rank> = members.iter().copied().filter(apart).collect();
+        if overdue && !lost.is_empty() {
             let (view, seq) = (waits.view, waits.seq);
             self.collectives.abandon(rank, view, seq);
-            return self.handle(rank, RankInput::StepFailed { view, seq });
+            return self.handle(rank, RankInput::StepFailed { view, seq, lost });
         }
         if let Some(process) = self.process(rank) {
             process.times_out = true;

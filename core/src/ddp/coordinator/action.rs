@@ -1,7 +1,7 @@
 //! What a coordinator is told, what it wants done, and what it waits for.
 
 use crate::ddp::coordinator::Member;
-use crate::ddp::ids::{Rank, View};
+use crate::ddp::ids::{Epoch, Rank, View};
 use crate::ddp::message::{ToCoordinator, ToRank};
 use crate::ddp::slot::SlotCommand;
 
@@ -15,11 +15,13 @@ pub enum CoordinatorEvent {
         /// What.
         message: ToCoordinator,
     },
-    /// A rank's connection is lost, or its heartbeat has been missed for too long. It may be
-    /// alive all the same: that costs it its membership, and nothing else.
-    Lost(Member),
+    /// Ranks whose connections are lost, or whose heartbeats have been missed for too long: all
+    /// that are known by now, so that they cost one change of view. They may be alive all the
+    /// same: that costs them their membership, and nothing else.
+    Lost(Vec<Member>),
     /// A policy wants something done with a slot. It goes into the next record, if the
-    /// coordinator lives until then: ask again if no record has it.
+    /// coordinator lives until then and has not too many of them
+    /// ([`MOST_COMMANDS`](super::CoordinatorState::MOST_COMMANDS)): ask again if no record has it.
     Command(SlotCommand),
     /// A wait has taken too long.
     HardDeadline(CoordinatorWait),
@@ -40,26 +42,23 @@ pub enum CoordinatorAction {
     },
 }
 
-/// What a coordinator waits for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// What a coordinator waits for; of whom, [`CoordinatorState::missing`] says.
+///
+/// [`CoordinatorState::missing`]: super::CoordinatorState::missing
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CoordinatorWait {
     /// For the rest of the world to join.
-    Formation {
-        /// Who has.
-        joined: Vec<Member>,
-    },
+    Formation,
     /// For the rest of the members to arrive where one has arrived.
     Arrivals {
         /// The view.
         view: View,
-        /// Who has not.
-        missing: Vec<Member>,
+        /// The epoch at whose end they arrive.
+        epoch: Epoch,
     },
     /// For members to leave the old view.
     Acks {
         /// The new view.
         view: View,
-        /// Who has not.
-        missing: Vec<Member>,
     },
 }

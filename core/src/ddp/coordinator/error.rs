@@ -47,12 +47,24 @@ impl RunConfig {
             return Err(RunConfigError::OtherRun);
         }
         // A run that is over may be restored, to tell those who have not heard of it.
-        if record.epoch > self.last_epoch {
-            return Err(RunConfigError::NoEpoch {
-                begins_after: record.epoch.0,
-                last: self.last_epoch.0,
-            });
+        match record.epoch > self.last_epoch {
+            true => Err(self.no_epoch(record)),
+            false => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Whether anything is left to do after the record that a run begins from.
+    pub(super) fn check_new(&self, genesis: &CommitRecord) -> Result<(), RunConfigError> {
+        match genesis.epoch >= self.last_epoch {
+            true => Err(self.no_epoch(genesis)),
+            false => Ok(()),
+        }
+    }
+
+    const fn no_epoch(&self, record: &CommitRecord) -> RunConfigError {
+        RunConfigError::NoEpoch {
+            begins_after: record.epoch.0,
+            last: self.last_epoch.0,
+        }
     }
 }

@@ -36,13 +36,16 @@ fn coordinator() -> CoordinatorState {
     let join = |state: &mut CoordinatorState, member: Member, out: &mut Vec<_>| {
         let message = ToCoordinator {
             incarnation: member.incarnation,
-            body: RankSays::Join { applied: 0 },
+            body: RankSays::Join {
+                record: None,
+                applied: 0,
+            },
         };
         let from = member.rank;
         state.on(CoordinatorEvent::Message { from, message }, out);
     };
     (0..3).for_each(|rank| join(&mut state, member(rank, 1), &mut out));
-    state.on(CoordinatorEvent::Lost(member(2, 1)), &mut out);
+    state.on(CoordinatorEvent::Lost(vec![member(2, 1)]), &mut out);
     join(&mut state, member(2, 2), &mut out);
     state
 }
@@ -83,7 +86,7 @@ fn one_life_sees_a_rank_twice_and_an_old_life() {
     breaks("one_life", |s| {
         s.joiners[0] = Joiner {
             member: member(2, 1),
-            applied: 0,
+            holds: true,
         };
     });
 }
@@ -126,6 +129,7 @@ fn version_after_record_sees_old_parameters_and_a_stranger() {
         s.phase = rank::Phase::Healing {
             applied: 2,
             boundary: false,
+            had: None,
         };
     });
     state.view = View(9);

@@ -12,6 +12,7 @@ use super::options::OptionsError;
 use super::store::StoreError;
 use super::trainee::TraineeError;
 use crate::ddp::coordinator::RunConfigError;
+use crate::ddp::ids::Epoch;
 use crate::ddp::message::AbortReason;
 use crate::ddp::rank::Failure;
 
@@ -128,6 +129,18 @@ pub enum CoordinatorError {
     /// It could not listen.
     #[error("cannot listen: {0}")]
     Listen(#[source] io::Error),
+    /// A message has no room in a frame. Sent to whoever it may be, it would cut the connection
+    /// again and again.
+    #[error(
+        "the record of {epoch} makes a message of more than {most} bytes; \
+         use fewer slots or ranks, or fewer commands an epoch"
+    )]
+    Oversized {
+        /// The epoch of the last record.
+        epoch: Epoch,
+        /// The most bytes.
+        most: usize,
+    },
     /// The run was given up.
     #[error("the run was given up ({reason:?}); start all again from a checkpoint")]
     Aborted {

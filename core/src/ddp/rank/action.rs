@@ -29,6 +29,9 @@ pub enum RankEvent {
         view: View,
         /// Its number in the view.
         seq: u64,
+        /// The members that could not be reached, or did not reach this one; none if that is
+        /// not known.
+        lost: Vec<Rank>,
     },
     /// The driver has evaluated the gates.
     Voted {
@@ -92,6 +95,11 @@ pub enum RankAction {
     },
     /// Copy parameters and optimizer state from any of `holders`; report
     /// [`RankEvent::Healed`].
+    ///
+    /// **The copy is taken into a buffer of its own and becomes the parameters only when it is
+    /// whole, in the same step as `Healed` is reported**; after [`LeaveView`](Self::LeaveView) it
+    /// never does. Until then the rank has what it had before, and says so if the view changes:
+    /// if all holders are lost, the run goes on from that.
     Heal {
         /// The view.
         view: View,

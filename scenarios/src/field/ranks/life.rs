@@ -214,7 +214,8 @@ impl<P: Platform> Life<P> {
                 RankEvent::StepDone { view, seq, reduced }
             }
             Err(RoundError::Left { .. } | RoundError::Gone { .. }) => {
-                RankEvent::StepFailed { view, seq }
+                let lost = Vec::new();
+                RankEvent::StepFailed { view, seq, lost }
             }
             Err(other) => violation!("wrong-error", "{other}"),
         }

@@ -19,6 +19,8 @@ struct Touched {
     held_up: bool,
     /// It could not reach the coordinator.
     cut_off: bool,
+    /// A life of it has ended, with the parameters it had.
+    failed: bool,
 }
 
 /// Whom a fault has touched.
@@ -59,10 +61,18 @@ impl Blame {
         ranks.filter(|touched| !touched.at_all).count()
     }
 
+    /// Ranks that must still have the parameters of the last record or of a step after it: they
+    /// had a vote in it, and nothing has happened to them since.
+    fn holders(&self) -> usize {
+        let ranks = self.touched.iter().skip(Place::Rank(Rank(0)).index());
+        let holds = |touched: &&Touched| !touched.at_all && !touched.failed;
+        ranks.filter(holds).count()
+    }
+
     /// A rank fails, and says why. A world that was never `formed` needs all of its ranks; where
     /// no coordinator is `up`, nobody sees to it that others are left behind.
     pub(in crate::world) fn fails(
-        &self,
+        &mut self,
         rank: Rank,
         failure: Failure,
         formed: bool,
@@ -74,10 +84,7 @@ impl Blame {
         let excused = match failure {
             Failure::QuorumLost if !formed => !complete,
             Failure::QuorumLost => self.innocent() < self.min_world,
-            // A rank that is to copy gives up what it has. Where only one rank has the newest
-            // version, all others are to copy from it, and its loss is the end of all: a fault
-            // that left them behind, and another, are enough.
-            Failure::StateLost => !complete,
+            Failure::StateLost => self.holders() == 0,
             Failure::CoordinatorLost(RankWait::Admission) => {
                 coordinator.at_all || own.cut_off || !complete
             }
@@ -87,6 +94,10 @@ impl Blame {
             // Alarms are another property's.
             Failure::TagMismatch | Failure::BadRecord | Failure::Diverged => true,
         };
+        // Where all are told of the end together, each had what it had until then.
+        if failure != Failure::StateLost {
+            self.touched[Place::Rank(rank).index()].failed = true;
+        }
         match excused {
             true => Ok(()),
             false => Err(Broken::new(

@@ -39,8 +39,12 @@ pub(super) enum Outcome {
         reduced: Reduced,
         sum: Vec<f64>,
     },
-    /// A connection that it needs is gone.
-    Failed { view: View, seq: u64 },
+    /// Connections that it needs are gone: those from or to these members.
+    Failed {
+        view: View,
+        seq: u64,
+        lost: Vec<Rank>,
+    },
 }
 
 pub(super) struct Mesh<N> {
@@ -222,11 +226,12 @@ impl<N: Network> Mesh<N> {
         let (view, seq) = (open.view, own.tag.seq);
         if !missing.is_empty() {
             // Who can no longer send, or be sent to: it will not come to anything for all.
-            let mut others = open.members.iter();
-            let cut = others.any(|&rank| self.lost.contains(&(view, rank)));
-            return cut.then(|| {
+            let others = open.members.iter().copied();
+            let cut = others.filter(|&rank| self.lost.contains(&(view, rank)));
+            let lost: Vec<Rank> = cut.collect();
+            return (!lost.is_empty()).then(|| {
                 open.own = None;
-                Outcome::Failed { view, seq }
+                Outcome::Failed { view, seq, lost }
             });
         }
         let mut own = open.own.take();

@@ -48,7 +48,7 @@ impl<N: Network, T: Trainee> Drive<N, T> {
                 self.sum = sum;
                 RankEvent::StepDone { view, seq, reduced }
             }
-            Outcome::Failed { view, seq } => RankEvent::StepFailed { view, seq },
+            Outcome::Failed { view, seq, lost } => RankEvent::StepFailed { view, seq, lost },
         })
     }
 

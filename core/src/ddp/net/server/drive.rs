@@ -178,7 +178,7 @@ impl Drive {
                     life.lost |= failed;
                 }
                 if failed {
-                    return self.tell(CoordinatorEvent::Lost(member));
+                    return self.tell(CoordinatorEvent::Lost(vec![member]));
                 }
             }
             Heard::Closed { link, refusal } => {
@@ -266,6 +266,7 @@ impl Drive {
         let suspects: Vec<(Member, bool)> = suspects
             .map(|(member, life)| (*member, life.lost || life.gone))
             .collect();
+        let mut lost = Vec::new();
         for (member, known) in suspects {
             if known {
                 // It was told, and has had time to read it.
@@ -282,9 +283,13 @@ impl Drive {
                 life.cut = life.cut.map(|_| now);
             }
             self.note(NetEvent::Suspected(member), now);
-            self.tell(CoordinatorEvent::Lost(member))?;
+            lost.push(member);
         }
-        Ok(())
+        match lost.is_empty() {
+            true => Ok(()),
+            // Together they are one change of view.
+            false => self.tell(CoordinatorEvent::Lost(lost)),
+        }
     }
 
     fn forget(&mut self, member: Member) {
@@ -334,13 +339,13 @@ impl Drive {
         for action in actions {
             match action {
                 CoordinatorAction::Persist => self.store.persist(self.state.durable())?,
-                CoordinatorAction::Send { to, message } => self.send(to, message),
+                CoordinatorAction::Send { to, message } => self.send(to, message)?,
             }
         }
         Ok(())
     }
 
-    fn send(&mut self, rank: Rank, message: ToRank) {
+    fn send(&mut self, rank: Rank, message: ToRank) -> Result<(), CoordinatorError> {
         let member = Member {
             rank,
             incarnation: message.incarnation,
@@ -348,18 +353,22 @@ impl Drive {
         let life = self.lives.get(&member);
         let Some((link, writer)) = life.and_then(|life| life.link.as_ref()) else {
             // It will say hello when it is connected again.
-            return;
+            return Ok(());
         };
         let book = self.book.iter();
         let book = book.map(|(rank, (_, address))| (*rank, *address)).collect();
         let frame = wire::control(&FromCoordinator::Says { message, book });
-        let sent = frame.is_some_and(|frame| writer.try_send(frame).is_ok());
-        if !sent {
+        let frame = frame.ok_or(CoordinatorError::Oversized {
+            epoch: self.state.durable().record.epoch,
+            most: wire::MOST_CONTROL,
+        })?;
+        if writer.try_send(frame).is_err() {
             // It does not read. A connection delivers all or ends.
             let link = *link;
             let now = self.clock.now();
             self.cut(link, now);
         }
+        Ok(())
     }
 
     /// Looks whether a wait has become too long.
@@ -368,12 +377,12 @@ impl Drive {
         match self.watch.observe(self.state.wait(), now) {
             None => Ok(()),
             Some(Due::Soft(wait)) => {
-                let (wait, missing) = self.describe(&wait);
+                let (wait, missing) = self.describe(wait);
                 self.note(NetEvent::SoftDeadline { wait, missing }, now);
                 Ok(())
             }
             Some(Due::Hard(wait)) => {
-                let (name, missing) = self.describe(&wait);
+                let (name, missing) = self.describe(wait);
                 let event = NetEvent::HardDeadline {
                     wait: name,
                     missing,
@@ -384,24 +393,15 @@ impl Drive {
         }
     }
 
-    fn describe(&self, wait: &CoordinatorWait) -> (String, Vec<Rank>) {
-        let ranks = |members: &[Member]| members.iter().map(|member| member.rank).collect();
-        match wait {
-            CoordinatorWait::Formation { joined } => {
-                let there: Vec<Rank> = ranks(joined);
-                let all = (0..self.options.config.world).map(Rank);
-                let missing = all.filter(|rank| !there.contains(rank)).collect();
-                ("the rest of the world to join".to_owned(), missing)
+    fn describe(&self, wait: CoordinatorWait) -> (String, Vec<Rank>) {
+        let wait = match wait {
+            CoordinatorWait::Formation => "the rest of the world to join".to_owned(),
+            CoordinatorWait::Arrivals { view, epoch } => {
+                format!("members of {view} to arrive at the end of {epoch}")
             }
-            CoordinatorWait::Arrivals { view, missing } => {
-                let wait = format!("members of {view} to arrive at the boundary");
-                (wait, ranks(missing))
-            }
-            CoordinatorWait::Acks { view, missing } => {
-                let wait = format!("members to enter {view}");
-                (wait, ranks(missing))
-            }
-        }
+            CoordinatorWait::Acks { view } => format!("members to enter {view}"),
+        };
+        (wait, self.state.missing())
     }
 
     fn refuse(&mut self, refusal: Refusal, now: Instant) {

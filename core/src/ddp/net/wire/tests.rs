@@ -185,17 +185,22 @@ fn coordinator_says() -> impl Strategy<Value = FromCoordinator> {
 }
 
 fn rank_says() -> impl Strategy<Value = FromRank> {
-    let held =
-        (any::<u64>(), any::<u64>(), any::<bool>()).prop_map(|(epoch, applied, boundary)| Held {
-            epoch: Epoch(epoch),
+    let held = (any::<Option<u64>>(), any::<u64>(), any::<bool>()).prop_map(
+        |(record, applied, boundary)| Held {
+            record,
             applied,
             boundary,
-        });
+        },
+    );
     let body = prop_oneof![
-        any::<u64>().prop_map(|applied| RankSays::Join { applied }),
+        any::<(Option<u64>, u64)>()
+            .prop_map(|(record, applied)| RankSays::Join { record, applied }),
         Just(RankSays::Hello),
         Just(RankSays::Heartbeat),
-        any::<u64>().prop_map(|view| RankSays::StepFailed { view: View(view) }),
+        (any::<u64>(), vec(any::<u32>(), 0..4)).prop_map(|(view, lost)| RankSays::StepFailed {
+            view: View(view),
+            lost: lost.into_iter().map(Rank).collect()
+        }),
         (any::<[u64; 3]>(), record()).prop_map(|([view, epoch, applied], record)| {
             RankSays::Arrive {
                 view: View(view),
