@@ -2,12 +2,13 @@
 //! ways and one way (half-open connections), held messages, crashes of ranks and of the
 //! coordinator, all drawn from a seed, in virtual time.
 //!
-//! Whatever happens: whoever applied an epoch applied the same, and each life of a rank ends, with
-//! the run or with a reason, within a deadline.
+//! Whatever happens: whoever applied an epoch applied the same, record and parameters; each life
+//! of a rank ends, with the run or with a reason that faults of a network can be, within a
+//! deadline; the coordinator ends well, or because too few ranks are left.
 #![cfg(not(loom))]
 #![allow(clippy::unwrap_used, reason = "a test ends there")]
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -16,20 +17,24 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use selvedge_core::ddp::net::{
-    Calls, CoordinatorOptions, CoordinatorServer, Given, Network, Noted, RankClient, RankOptions,
-    Start, Store, Timing, Token, Trainee, TraineeError,
+    Calls, CoordinatorError, CoordinatorOptions, CoordinatorServer, Given, NetEvent, Network,
+    Noted, RankClient, RankError, RankOptions, Start, Store, Timing, Token, Trainee, TraineeError,
 };
 use selvedge_core::ddp::{
-    AlphaCurve, AlphaLevel, BlueprintId, CommitRecord, Deadlines, Epoch, GateMetrics, Incarnation,
-    Rank, RunConfig, RunId, Schedule, SeedId, SeedSlot, SlotId, SlotRules, Strictness,
+    AbortReason, AlphaCurve, AlphaLevel, BlueprintId, CommitRecord, Deadlines, Epoch, Failure,
+    GateMetrics, Incarnation, Rank, RunConfig, RunId, Schedule, SeedId, SeedSlot, SlotId,
+    SlotRules, Strictness,
 };
 
 const WORLD: u32 = 4;
 const LAST: u64 = 80;
 const RUN: RunId = RunId(77);
 const DOOR: u16 = 9000;
-/// In virtual time: by then every rank has ended.
+/// In virtual time: a world that is not over by then hangs.
 const LIMIT: Duration = Duration::from_secs(150);
+/// In virtual time: a life that began, or was last disturbed, this long ago has ended. A run
+/// without a fault takes a tenth of it; the rest is for silences, deadlines and a new beginning.
+const LIFE: Duration = Duration::from_secs(40);
 
 #[derive(Clone, Copy)]
 struct Simulated;
@@ -88,12 +93,26 @@ impl redb::StorageBackend for Disk {
     }
 }
 
-/// What each life has applied: its rank, the epoch, the record's digest.
-type Applied = Arc<Mutex<Vec<(u32, u64, u64)>>>;
+/// What a life has applied.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Entry {
+    rank: u32,
+    epoch: u64,
+    /// The record's.
+    digest: u64,
+    /// The bits of the parameters, where they are known to be those that the record names.
+    bits: Option<u64>,
+}
+
+type Applied = Arc<Mutex<Vec<Entry>>>;
 
 struct Sum {
     rank: u32,
     value: f64,
+    /// The version of the value, if the last that happened to it was a step.
+    version: Option<u64>,
+    /// Its bits, for the world to see.
+    last: Arc<Mutex<u64>>,
     applied: Applied,
 }
 
@@ -113,13 +132,21 @@ impl Trainee for Sum {
         }
     }
 
-    fn apply_step(&mut self, sum: &[f64], active: u32, _: u64) {
+    fn apply_step(&mut self, sum: &[f64], active: u32, applied: u64) {
         self.value -= 0.01 * sum[0] / f64::from(active.max(1));
+        self.version = Some(applied);
+        *self.last.lock().unwrap() = self.value.to_bits();
     }
 
     fn apply_epoch(&mut self, record: &CommitRecord) {
-        let mut applied = self.applied.lock().unwrap();
-        applied.push((self.rank, record.epoch.0, record.digest()));
+        let known = self.version == Some(record.applied);
+        let entry = Entry {
+            rank: self.rank,
+            epoch: record.epoch.0,
+            digest: record.digest(),
+            bits: known.then_some(self.value.to_bits()),
+        };
+        self.applied.lock().unwrap().push(entry);
     }
 
     fn measure(&mut self, _: SlotId) -> GateMetrics {
@@ -138,6 +165,8 @@ impl Trainee for Sum {
         let bytes = bytes.try_into();
         let bytes = bytes.map_err(|_| TraineeError("not a value".to_owned()))?;
         self.value = f64::from_le_bytes(bytes);
+        self.version = None;
+        *self.last.lock().unwrap() = self.value.to_bits();
         Ok(())
     }
 }
@@ -222,18 +251,70 @@ fn plan(seed: u64) -> Vec<(u64, Fault)> {
     plan
 }
 
+/// A fault that everybody must survive: messages that are late by less than a silence that is
+/// noticed, ranks that do not reach each other for a while, a coordinator that is started again
+/// before anybody gives it up.
+fn gentle_plan(seed: u64) -> Vec<(u64, Fault)> {
+    let mut chance = Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let at = 300 + chance.below(1_000);
+    let a = chance.below(4) as usize;
+    let b = (a + 1 + chance.below(3) as usize) % 4;
+    let (fault, end, takes) = match seed % 4 {
+        0 => (Fault::Partition(a, b), Fault::Repair(a, b), 1_500),
+        1 => (Fault::OneWay(a, b), Fault::Repair(a, b), 1_500),
+        2 => (Fault::Hold(a, 4), Fault::Release(a, 4), 400),
+        _ => (Fault::Crash(4), Fault::Bounce(4), 4_000),
+    };
+    let until = at + takes / 2 + chance.below(takes / 2);
+    vec![(at, fault), (until, end)]
+}
+
+/// How a life of a rank has ended.
+#[derive(Clone, Debug, PartialEq)]
+struct End {
+    rank: u32,
+    life: u64,
+    began: Duration,
+    ended: Duration,
+    /// The bits of its parameters, or the reason.
+    how: Result<u64, Failure>,
+}
+
 /// How a world has gone.
 #[derive(Debug, PartialEq)]
 struct Story {
-    /// How each life of each rank ended, and when.
-    ends: Vec<(u32, u64, String, Duration)>,
-    applied: Vec<(u32, u64, u64)>,
-    events: Vec<String>,
+    ends: Vec<End>,
+    /// Whether the run came to its end, each time that a coordinator's life did.
+    finished: Vec<bool>,
+    applied: Vec<Entry>,
+    events: Vec<Noted>,
     faults: Vec<Fault>,
     took: Duration,
 }
 
-fn world(seed: u64) -> Story {
+impl Story {
+    fn count(&self, what: impl Fn(&NetEvent) -> bool) -> usize {
+        self.events
+            .iter()
+            .filter(|noted| what(&noted.event))
+            .count()
+    }
+}
+
+/// What faults of a network, and of processes, may come to for a rank. That tags or records do
+/// not fit, that parameters differ or are lost, or that the door is shut to a rank of the run, is
+/// never their fault.
+fn is_excused(failure: Failure) -> bool {
+    match failure {
+        Failure::Evicted(_)
+        | Failure::QuorumLost
+        | Failure::CoordinatorLost(_)
+        | Failure::Stalled(_) => true,
+        Failure::StateLost | Failure::Diverged | Failure::TagMismatch | Failure::BadRecord => false,
+    }
+}
+
+fn world(seed: u64, plan: Vec<(u64, Fault)>) -> Story {
     let config = RunConfig {
         run: RUN,
         world: WORLD,
@@ -249,9 +330,9 @@ fn world(seed: u64) -> Story {
         .build();
     let names = ["r0", "r1", "r2", "r3", "c"];
     let disk = Disk::default();
-    let events: Arc<Mutex<Vec<String>>> = Arc::default();
-    let over = Rc::new(Cell::new(false));
-    let (log, told, store) = (events.clone(), over.clone(), disk.clone());
+    let events: Arc<Mutex<Vec<Noted>>> = Arc::default();
+    let finished = Rc::new(RefCell::new(Vec::new()));
+    let (log, told, store) = (events.clone(), finished.clone(), disk.clone());
     sim.host("c", move || {
         let (log, told, store) = (log.clone(), told.clone(), store.clone());
         async move {
@@ -262,14 +343,17 @@ fn world(seed: u64) -> Story {
                 ..CoordinatorOptions::new(config, Start::GoOnOr(genesis()), token(), listen)
             };
             let server = CoordinatorServer::bind(Simulated, options, store).await?;
-            let observer = move |noted: &Noted| {
-                let text = format!("{:?} {:?}", noted.at, noted.event);
-                log.lock().unwrap().push(text);
-            };
+            let observer = move |noted: &Noted| log.lock().unwrap().push(noted.clone());
             let end = server.observed_by(observer).serve().await;
-            told.set(true);
-            // A run that was given up is an end as any.
-            drop(end);
+            let finished = match end {
+                Ok(report) => report.record.epoch == Epoch(LAST),
+                Err(CoordinatorError::Aborted {
+                    reason: AbortReason::QuorumLost,
+                    ..
+                }) => false,
+                Err(error) => return Err(error.into()),
+            };
+            told.borrow_mut().push(finished);
             Ok(())
         }
     });
@@ -284,9 +368,13 @@ fn world(seed: u64) -> Story {
             let life = lives.borrow()[rank as usize];
             let (ends, applied) = (ends.clone(), applied.clone());
             async move {
+                let began = turmoil::sim_elapsed().unwrap_or_default();
+                let last = Arc::new(Mutex::new(1.0_f64.to_bits()));
                 let trainee = Sum {
                     rank,
                     value: 1.0,
+                    version: None,
+                    last: last.clone(),
                     applied,
                 };
                 let options = RankOptions {
@@ -296,18 +384,26 @@ fn world(seed: u64) -> Story {
                     ..RankOptions::new(&config, Rank(rank), token(), coordinator)
                 };
                 let client = RankClient::bind(Simulated, options, trainee).await?;
-                let end = match client.run().await {
-                    Ok(report) => format!("done after {}", report.record.epoch),
-                    Err(error) => format!("{error}"),
+                let how = match client.run().await {
+                    Ok(report) if report.record.epoch == Epoch(LAST) => Ok(*last.lock().unwrap()),
+                    Err(RankError::Failed { failure, .. }) if is_excused(failure) => Err(failure),
+                    Ok(report) => return Err(format!("done at {}", report.record.epoch).into()),
+                    Err(error) => return Err(error.into()),
                 };
-                let now = turmoil::sim_elapsed().unwrap_or_default();
-                ends.borrow_mut().push((rank, life, end, now));
+                ends.borrow_mut().push(End {
+                    rank,
+                    life,
+                    began,
+                    ended: turmoil::sim_elapsed().unwrap_or_default(),
+                    how,
+                });
                 Ok(())
             }
         });
     }
     let mut faults = Vec::new();
-    let mut plan = plan(seed).into_iter().peekable();
+    let mut plan = plan.into_iter().peekable();
+    let mut disturbed = Duration::ZERO;
     let mut down = [false; 5];
     loop {
         let now = sim.elapsed();
@@ -330,38 +426,62 @@ fn world(seed: u64) -> Story {
                 Fault::Crash(_) | Fault::Bounce(_) => continue,
             }
             faults.push(fault);
+            disturbed = now;
         }
-        sim.step().unwrap();
+        if let Err(error) = sim.step() {
+            panic!("seed {seed}: {error}; {faults:?}");
+        }
         let all = names.iter().take(WORLD as usize);
         let running = all.clone().any(|name| sim.is_host_running(*name));
-        if over.get() && !running && plan.peek().is_none() && !down.contains(&true) {
+        let over = !sim.is_host_running(names[4]) && !finished.borrow().is_empty();
+        if over && !running && plan.peek().is_none() && !down.contains(&true) {
             break;
         }
         let ranks = all.filter(|name| sim.is_host_running(**name));
         let ranks: Vec<_> = ranks.collect();
-        let said = || events.lock().unwrap().join("\n");
         assert!(
             now < LIMIT,
-            "seed {seed} hangs: {ranks:?} run, coordinator over: {}, {faults:?}\n{}",
-            over.get(),
-            said()
+            "seed {seed} hangs: {ranks:?} run, coordinator over: {over}, {faults:?}\n{:#?}",
+            events.lock().unwrap()
         );
     }
     let took = sim.elapsed();
     drop(sim);
     let story = Story {
         ends: ends.borrow().clone(),
+        finished: finished.borrow().clone(),
         applied: applied.lock().unwrap().clone(),
         events: events.lock().unwrap().clone(),
         faults,
         took,
     };
-    let mut decided = BTreeMap::new();
-    for &(rank, epoch, digest) in &story.applied {
-        let first = *decided.entry(epoch).or_insert(digest);
-        assert_eq!(
-            first, digest,
-            "seed {seed}: rank {rank} differs in epoch {epoch}"
+    let (mut decided, mut parameters) = (BTreeMap::new(), BTreeMap::new());
+    for entry in &story.applied {
+        let first = *decided.entry(entry.epoch).or_insert(entry.digest);
+        assert_eq!(first, entry.digest, "seed {seed}: {entry:?} differs");
+        if let Some(bits) = entry.bits {
+            let first = *parameters.entry(entry.epoch).or_insert(bits);
+            assert_eq!(
+                first, bits,
+                "seed {seed}: the parameters of {entry:?} differ"
+            );
+        }
+    }
+    let mut done = story.ends.iter().filter_map(|end| end.how.ok());
+    if let Some(bits) = done.next() {
+        assert!(
+            done.all(|other| other == bits),
+            "seed {seed}: {:?}",
+            story.ends
+        );
+        assert_eq!(parameters.get(&LAST), Some(&bits), "seed {seed}");
+    }
+    for end in &story.ends {
+        let since = end.began.max(disturbed);
+        let took = end.ended.saturating_sub(since);
+        assert!(
+            took < LIFE,
+            "seed {seed}: {end:?} took {took:?} since {since:?}"
         );
     }
     // And what was written down is what they applied.
@@ -387,27 +507,25 @@ fn seeds() -> u64 {
     })
 }
 
-#[test]
-fn alpha_agrees_and_every_rank_ends_whatever_the_network_does() {
-    let mut reached: BTreeMap<&str, u32> = BTreeMap::new();
-    let mut longest = Duration::ZERO;
-    for seed in 0..seeds() {
-        let story = world(seed);
-        longest = longest.max(story.took);
-        let mut reach = |what, times: usize| *reached.entry(what).or_default() += times as u32;
-        let count = |text: &str| story.events.iter().filter(|e| e.contains(text)).count();
-        reach("suspicions", count("Suspected"));
-        reach("changes of view", count("ViewChange"));
-        reach("reconnections", count("Disconnected"));
-        let done = |end: &&(u32, u64, String, Duration)| end.2.starts_with("done");
-        for (rank, life, end, at) in story.ends.iter().filter(|end| !done(end)) {
-            println!("seed {seed}: life {life} of rank {rank} after {at:?}: {end}");
-        }
-        reach("done", story.ends.iter().filter(done).count());
-        reach(
-            "failed with a reason",
-            story.ends.iter().filter(|end| !done(end)).count(),
-        );
+/// What it takes for the searches below to have tried anything.
+#[derive(Debug, Default)]
+struct Reached(BTreeMap<&'static str, usize>);
+
+impl Reached {
+    fn add(&mut self, story: &Story) {
+        let mut reach = |what, times| *self.0.entry(what).or_default() += times;
+        let suspected = |event: &NetEvent| matches!(event, NetEvent::Suspected(_));
+        let view = |event: &NetEvent| matches!(event, NetEvent::ViewChange { .. });
+        let cut = |event: &NetEvent| matches!(event, NetEvent::Disconnected(_));
+        reach("suspicions", story.count(suspected));
+        // The first is the run's beginning.
+        reach("changes of view", story.count(view).saturating_sub(1));
+        reach("connections cut", story.count(cut));
+        let done = story.ends.iter().filter(|end| end.how.is_ok()).count();
+        reach("done", done);
+        reach("failed with a reason", story.ends.len() - done);
+        let known = story.applied.iter().filter(|entry| entry.bits.is_some());
+        reach("parameters compared", known.count());
         for fault in &story.faults {
             let name = match fault {
                 Fault::Partition(..) => "partitions",
@@ -415,30 +533,99 @@ fn alpha_agrees_and_every_rank_ends_whatever_the_network_does() {
                 Fault::Hold(..) => "holds",
                 Fault::Crash(4) => "crashes of the coordinator",
                 Fault::Crash(_) => "crashes of ranks",
-                Fault::Repair(..) | Fault::Release(..) | Fault::Bounce(_) => continue,
+                Fault::Bounce(_) => "starts after a crash",
+                Fault::Repair(..) | Fault::Release(..) => continue,
             };
             reach(name, 1);
         }
+    }
+
+    fn must(&self, all: &[&str]) {
+        for must in all {
+            let times = self.0.get(must).copied().unwrap_or(0);
+            assert!(times > 0, "never reached: {must}: {self:?}");
+        }
+    }
+}
+
+#[test]
+fn alpha_agrees_and_every_rank_ends_whatever_the_network_does() {
+    let mut reached = Reached::default();
+    let mut longest = Duration::ZERO;
+    for seed in 0..seeds() {
+        let story = world(seed, plan(seed));
+        longest = longest.max(story.took);
+        for end in story.ends.iter().filter(|end| end.how.is_err()) {
+            println!("seed {seed}: {end:?}");
+        }
+        reached.add(&story);
     }
     println!(
         "{} worlds, the longest of {longest:?}: {reached:?}",
         seeds()
     );
-    for must in [
-        "suspicions",
+    reached.must(&[
+        "changes of view",
+        "connections cut",
+        "crashes of ranks",
+        "crashes of the coordinator",
+        "done",
+        "failed with a reason",
         "half-open links",
         "holds",
+        "parameters compared",
         "partitions",
-        "done",
-    ] {
-        assert!(
-            reached.get(must).is_some_and(|n| *n > 0),
-            "never reached: {must}: {reached:?}"
-        );
+        "starts after a crash",
+        "suspicions",
+    ]);
+}
+
+/// Every rank sees the run's end, in its first life.
+fn is_clean(seed: u64, story: &Story) {
+    let first = |end: &End| end.life == 1 && end.how.is_ok();
+    assert!(
+        story.ends.len() == WORLD as usize && story.ends.iter().all(first),
+        "seed {seed}: {:?}, {:?}, {:#?}",
+        story.ends,
+        story.faults,
+        story.events
+    );
+    assert_eq!(story.finished, [true], "seed {seed}");
+    let suspected = story.count(|event| matches!(event, NetEvent::Suspected(_)));
+    assert_eq!(suspected, 0, "seed {seed}");
+}
+
+#[test]
+fn a_world_without_a_fault_ends_well_in_its_first_view() {
+    for seed in 0..3 {
+        let story = world(seed, Vec::new());
+        is_clean(seed, &story);
+        let views = story.count(|event| matches!(event, NetEvent::ViewChange { .. }));
+        assert_eq!(views, 1);
+        assert!(story.took < LIFE / 10, "{:?}", story.took);
     }
 }
 
 #[test]
+fn a_world_that_heals_in_time_loses_nobody() {
+    let mut reached = Reached::default();
+    for seed in 0..seeds() {
+        let story = world(seed, gentle_plan(seed));
+        is_clean(seed, &story);
+        reached.add(&story);
+    }
+    println!("{} worlds: {reached:?}", seeds());
+    reached.must(&[
+        "changes of view",
+        "connections cut",
+        "crashes of the coordinator",
+        "half-open links",
+        "holds",
+        "partitions",
+    ]);
+}
+
+#[test]
 fn a_world_is_the_same_again_from_its_seed() {
-    assert_eq!(world(3), world(3));
+    assert_eq!(world(3, plan(3)), world(3, plan(3)));
 }
