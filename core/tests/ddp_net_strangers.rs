@@ -1,5 +1,5 @@
-//! Strangers at the coordinator's door while a run goes on: each is refused by name and counted,
-//! and the run does not notice.
+//! Strangers at the coordinator's door while a run goes on, many at once: each is refused by name
+//! and counted, and the run does not notice.
 #![cfg(feature = "net")]
 #![allow(
     clippy::disallowed_types,
@@ -10,19 +10,29 @@
 
 mod net;
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use net::{Tiny, committed, config, coordinator, loopback, rank, rank_options, wait_for};
-use selvedge_core::ddp::net::{NetEvent, RankError, Refusal, RefusedCounts, Store, Token};
-use selvedge_core::ddp::{Epoch, Rank};
+use net::{
+    Tiny, committed, config, coordinator, coordinator_with, genesis, loopback, rank, rank_options,
+    timing, token, wait_for,
+};
+use selvedge_core::ddp::net::{
+    CoordinatorOptions, NetEvent, RankError, Refusal, RefusedCounts, Start, Store, Timing, Token,
+};
+use selvedge_core::ddp::{Epoch, Incarnation, Rank};
+
+/// A life of rank 1 that is long over: it may come in, and nothing it says counts.
+const PAST: Incarnation = Incarnation(1);
 
 /// The first frame of a rank that would be let in.
 fn real_frame(config: &selvedge_core::ddp::RunConfig) -> Vec<u8> {
     let door = TcpListener::bind(loopback()).unwrap();
-    // One that the run has, in a life that it would take.
-    let options = rank_options(config, 1, door.local_addr().unwrap());
+    let mut options = rank_options(config, 1, door.local_addr().unwrap());
+    options.incarnation = PAST;
     let caller = rank(options, Tiny::new(1, 1));
     let (mut stream, _) = door.accept().unwrap();
     let mut length = [0; 4];
@@ -51,9 +61,17 @@ impl Chance {
     }
 }
 
+/// A frame of a body, with the checksum that it should have.
+fn framed(body: &[u8]) -> Vec<u8> {
+    let length = (body.len() as u32 + 4).to_be_bytes();
+    let crc = crc32fast::hash(body).to_le_bytes();
+    [&length[..], body, &crc].concat()
+}
+
 /// What one stranger sends.
 fn stranger(real: &[u8], chance: &mut Chance) -> Vec<u8> {
-    match chance.below(5) {
+    let body = &real[4..real.len() - 4];
+    match chance.below(9) {
         // Anything.
         0 => {
             let n = chance.below(600);
@@ -79,26 +97,65 @@ fn stranger(real: &[u8], chance: &mut Chance) -> Vec<u8> {
             }
             frame
         }
+        // Made up, by somebody who knows how to make a checksum: another beginning, version, run
+        // or token. What comes after these is for those to say who know them.
+        4 => {
+            let mut body = body.to_vec();
+            let known = 6 + 3 + 1 + token_len();
+            body[chance.below(known)] ^= 1 << chance.below(8);
+            framed(&body)
+        }
+        // The same with something missing or something more.
+        5 => framed(&body[..chance.below(body.len())]),
+        6 => {
+            let n = 1 + chance.below(100);
+            framed(&[body, &chance.bytes(n)].concat())
+        }
         // A length that nobody would keep.
-        _ => {
+        7 => {
             let length = (1_u32 << 10) + chance.below(1 << 30) as u32;
             [&length.to_be_bytes()[..], &chance.bytes(64)].concat()
         }
+        // The door is passed, and then comes what no rank says.
+        _ => {
+            let n = 1 + chance.below(300);
+            let mut said = chance.bytes(n);
+            said[0] = 2 + said[0] % 250;
+            let mut frame = framed(&said);
+            match chance.below(3) {
+                0 => {}
+                1 => frame[4 + n] ^= 1,
+                _ => frame = [&u32::MAX.to_be_bytes()[..], &said].concat(),
+            }
+            [real, &frame].concat()
+        }
     }
+}
+
+fn token_len() -> usize {
+    b"a token of the tests".len()
 }
 
 fn knock(address: SocketAddr, bytes: &[u8]) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream
-        .set_read_timeout(Some(Duration::from_secs(10)))
+        .set_read_timeout(Some(Duration::from_secs(20)))
         .unwrap();
     // Who was refused already may not be able to finish.
     stream.write_all(bytes).ok();
     stream.shutdown(Shutdown::Write).ok();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).ok();
-    assert!(answer.len() < 64, "nobody is told more than why");
+    assert!(
+        answer.len() < 200,
+        "nobody is told more than why, or pinged"
+    );
 }
+
+/// So many knock at once.
+const AT_ONCE: usize = 32;
+/// Windows with strangers, each after one without.
+const FLOODS: usize = 3;
 
 fn strangers_do_not_disturb(strangers: usize) {
     let config = config(4, 1_000_000);
@@ -113,18 +170,31 @@ fn strangers_do_not_disturb(strangers: usize) {
         let done = events.iter().filter(|noted| committed(0)(&noted.event));
         done.count()
     };
-    let quiet = (epochs(), Instant::now());
-    std::thread::sleep(Duration::from_millis(700));
-    let rate =
-        |since: (usize, Instant)| (epochs() - since.0) as f64 / since.1.elapsed().as_secs_f64();
-    let before = rate(quiet);
-    let flood = (epochs(), Instant::now());
-    let mut chance = Chance(7);
-    for _ in 0..strangers {
-        knock(server.address, &stranger(&real, &mut chance));
+    let each = strangers / FLOODS / AT_ONCE;
+    let sent = each * FLOODS * AT_ONCE;
+    let (mut before, mut meanwhile) = ((0, 0.0), (0, 0.0));
+    let add = |to: &mut (usize, f64), since: (usize, Instant)| {
+        to.0 += epochs() - since.0;
+        to.1 += since.1.elapsed().as_secs_f64();
+    };
+    for flood in 0..FLOODS {
+        let quiet = (epochs(), Instant::now());
+        std::thread::sleep(Duration::from_millis(400));
+        add(&mut before, quiet);
+        let since = (epochs(), Instant::now());
+        std::thread::scope(|scope| {
+            for one in 0..AT_ONCE {
+                let (real, address) = (&real, server.address);
+                scope.spawn(move || {
+                    let mut chance = Chance((flood * AT_ONCE + one) as u64);
+                    for _ in 0..each {
+                        knock(address, &stranger(real, &mut chance));
+                    }
+                });
+            }
+        });
+        add(&mut meanwhile, since);
     }
-    let meanwhile = rate(flood);
-    let took = flood.1.elapsed();
     // The last may still be on its way to be counted.
     let refused = || {
         let events = server.events.lock().unwrap();
@@ -135,7 +205,7 @@ fn strangers_do_not_disturb(strangers: usize) {
         kinds.collect::<Vec<_>>()
     };
     let patience = Instant::now();
-    while refused().len() < strangers && patience.elapsed() < Duration::from_secs(10) {
+    while refused().len() < sent && patience.elapsed() < Duration::from_secs(30) {
         std::thread::sleep(Duration::from_millis(20));
     }
     let kinds = refused();
@@ -143,19 +213,24 @@ fn strangers_do_not_disturb(strangers: usize) {
     for kind in &kinds {
         *counts.entry(kind).or_insert(0_u32) += 1;
     }
+    let rate = |(epochs, seconds): (usize, f64)| epochs as f64 / seconds;
     println!(
-        "{strangers} strangers in {took:.1?}: {counts:?}; epochs a second {before:.0} before, \
-         {meanwhile:.0} meanwhile"
+        "{sent} strangers, {AT_ONCE} at once, in {:.1} s: {counts:?}; epochs a second {:.0} in \
+         quiet, {:.0} meanwhile: {:.2} of it",
+        meanwhile.1,
+        rate(before),
+        rate(meanwhile),
+        rate(meanwhile) / rate(before),
     );
-    assert_eq!(kinds.len(), strangers, "each is refused and counted once");
-    assert!(counts.len() >= 4, "not all by the same name: {counts:?}");
-    assert!(epochs() > flood.0, "the run goes on");
+    assert_eq!(kinds.len(), sent, "each is refused and counted once");
+    assert!(counts.len() >= 7, "not all by the same name: {counts:?}");
+    // No limit on time: on a busy machine the strangers themselves take most of it.
+    assert!(meanwhile.0 > 0, "the run goes on");
     let events = server.events.lock().unwrap();
-    let harmed = |event: &NetEvent| {
-        matches!(
-            event,
-            NetEvent::Suspected(_) | NetEvent::Disconnected(_) | NetEvent::HardDeadline { .. }
-        )
+    let harmed = |event: &NetEvent| match event {
+        NetEvent::Suspected(member) | NetEvent::Disconnected(member) => member.incarnation != PAST,
+        NetEvent::HardDeadline { .. } => true,
+        _ => false,
     };
     let harm = events.iter().find(|noted| harmed(&noted.event));
     assert!(harm.is_none(), "{harm:?}");
@@ -169,8 +244,8 @@ fn strangers_do_not_disturb(strangers: usize) {
 }
 
 #[test]
-fn five_hundred_strangers_are_refused_and_counted() {
-    strangers_do_not_disturb(500);
+fn a_thousand_strangers_are_refused_and_counted() {
+    strangers_do_not_disturb(1_000);
 }
 
 /// `cargo test --release -p selvedge-core --features net --test ddp_net_strangers -- --ignored`
@@ -181,13 +256,17 @@ fn ten_thousand_strangers_are_refused_and_counted() {
 }
 
 #[test]
-fn whoever_says_nothing_is_refused_in_time_and_a_crowd_keeps_nobody_out_for_long() {
+fn whoever_says_nothing_is_refused_in_time() {
     let config = config(2, 30);
     let server = coordinator(config, loopback(), Store::in_memory(config.run).unwrap());
     // More than fit at the door, and not one says a word.
     let silent: Vec<_> = (0..90)
         .map(|_| TcpStream::connect(server.address).unwrap())
         .collect();
+    for _ in 0..64 {
+        let late = NetEvent::Refused(Refusal::TimedOut);
+        wait_for(&server.news, |event| *event == late);
+    }
     let ranks: Vec<_> = (0..2)
         .map(|r| rank(rank_options(&config, r, server.address), Tiny::new(r, 2)))
         .collect();
@@ -195,14 +274,70 @@ fn whoever_says_nothing_is_refused_in_time_and_a_crowd_keeps_nobody_out_for_long
         rank.process.join().unwrap();
     }
     let report = server.process.join().unwrap();
+    let refused = |refusal| report.refused.of(refusal);
+    let crowded = refused(Refusal::Crowded);
+    assert_eq!((refused(Refusal::TimedOut), crowded), (64, 90 - 64));
+    drop(silent);
+}
+
+/// With room for four, and patience for hours: nobody goes who is not put out.
+#[test]
+fn silent_strangers_who_come_back_keep_no_rank_out() {
+    let config = config(3, 20);
+    let mut options =
+        CoordinatorOptions::new(config, Start::GoOnOr(genesis()), token(), loopback());
+    options.timing = Timing {
+        door: Duration::from_secs(3600),
+        ..timing()
+    };
+    options.most_at_door = 4;
+    let server = coordinator_with(options, Store::in_memory(config.run).unwrap());
+    let over = AtomicBool::new(false);
+    let filled = Barrier::new(9);
+    let report = std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let mut first = true;
+                while !over.load(Ordering::SeqCst) {
+                    let Ok(mut stream) = TcpStream::connect(server.address) else {
+                        break;
+                    };
+                    if first {
+                        filled.wait();
+                    }
+                    first = false;
+                    let most = Some(Duration::from_millis(100));
+                    stream.set_read_timeout(most).unwrap();
+                    // Until it is put out, or nobody needs it any more.
+                    let kept = |error: &std::io::Error| {
+                        let waits = [ErrorKind::WouldBlock, ErrorKind::TimedOut];
+                        waits.contains(&error.kind()) && !over.load(Ordering::SeqCst)
+                    };
+                    while stream.read(&mut [0; 64]).is_err_and(|error| kept(&error)) {}
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            });
+        }
+        filled.wait();
+        let ranks: Vec<_> = (0..3)
+            .map(|r| rank(rank_options(&config, r, server.address), Tiny::new(r, 2)))
+            .collect();
+        let ends: Vec<_> = ranks.into_iter().map(|rank| rank.process.join()).collect();
+        over.store(true, Ordering::SeqCst);
+        let report = server.process.join();
+        for end in ends {
+            assert_eq!(end.unwrap().record.epoch, Epoch(20));
+        }
+        report.unwrap()
+    });
     let crowded = report.refused.of(Refusal::Crowded);
-    assert!(
-        report.refused.of(Refusal::TimedOut) >= 60,
+    assert!(crowded >= 4, "{}", report.refused);
+    assert_eq!(
+        report.refused.of(Refusal::TimedOut),
+        0,
         "{}",
         report.refused
     );
-    assert!(crowded >= 90 - 64, "{}", report.refused);
-    drop(silent);
 }
 
 #[test]

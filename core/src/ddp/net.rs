@@ -21,7 +21,6 @@
 //! The token goes over the wire as it is, and so does all else: it keeps strangers and accidents
 //! out, not somebody who reads the wire. A rank that knows the token is trusted, as
 //! [`ddp`](super) says.
-
 //!
 //! # A run of two ranks
 //! Each of the three would be a process of its own.
@@ -85,6 +84,7 @@
 mod clock;
 mod error;
 mod link;
+mod lobby;
 mod network;
 mod observe;
 mod options;

@@ -25,7 +25,7 @@ impl Awake {
             origin: now,
             last: now,
             asleep: Duration::ZERO,
-            most: tick * 4,
+            most: tick.saturating_mul(4),
         }
     }
 

@@ -141,12 +141,18 @@ pub enum CoordinatorError {
         /// The most bytes.
         most: usize,
     },
+    /// The task that lets ranks in has ended, as it does where the network panics.
+    #[error("the coordinator's door has shut; start it again, and it goes on from its store")]
+    DoorShut {
+        /// The last 256 events; of refusals and steps, the last 64.
+        events: Vec<Noted>,
+    },
     /// The run was given up.
     #[error("the run was given up ({reason:?}); start all again from a checkpoint")]
     Aborted {
         /// Why.
         reason: AbortReason,
-        /// The last 256 events.
+        /// The last 256 events; of refusals and steps, the last 64.
         events: Vec<Noted>,
     },
 }
@@ -169,7 +175,7 @@ pub enum RankError {
     Refused {
         /// Why.
         refusal: Refusal,
-        /// The last 256 events.
+        /// The last 256 events; of refusals and steps, the last 64.
         events: Vec<Noted>,
     },
     /// The machine has failed.
@@ -177,7 +183,7 @@ pub enum RankError {
     Failed {
         /// Why.
         failure: Failure,
-        /// The last 256 events.
+        /// The last 256 events; of refusals and steps, the last 64.
         events: Vec<Noted>,
     },
     /// The trainee could not take a copy or a checkpoint.
@@ -185,7 +191,7 @@ pub enum RankError {
     Load {
         /// Why.
         error: TraineeError,
-        /// The last 256 events.
+        /// The last 256 events; of refusals and steps, the last 64.
         events: Vec<Noted>,
     },
     /// A call of the trainee has not come back.
@@ -193,7 +199,13 @@ pub enum RankError {
     TraineeStuck {
         /// Which call.
         call: &'static str,
-        /// The last 256 events.
+        /// The last 256 events; of refusals and steps, the last 64.
+        events: Vec<Noted>,
+    },
+    /// A task that keeps its connections has ended, as it does where the network panics.
+    #[error("a task that keeps this rank's connections has ended; start it again to rejoin")]
+    ConnectionsEnded {
+        /// The last 256 events; of refusals and steps, the last 64.
         events: Vec<Noted>,
     },
     /// A call of the trainee has panicked.
@@ -201,7 +213,7 @@ pub enum RankError {
     TraineePanicked {
         /// Which call.
         call: &'static str,
-        /// The last 256 events.
+        /// The last 256 events; of refusals and steps, the last 64.
         events: Vec<Noted>,
     },
 }
@@ -214,6 +226,7 @@ impl RankError {
             RankError::Refused { events, .. }
             | RankError::Failed { events, .. }
             | RankError::Load { events, .. }
+            | RankError::ConnectionsEnded { events }
             | RankError::TraineeStuck { events, .. }
             | RankError::TraineePanicked { events, .. } => events,
             RankError::Options(_) | RankError::Listen(_) | RankError::Store(_) => &[],

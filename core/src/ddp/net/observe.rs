@@ -144,17 +144,25 @@ impl<F: FnMut(&Noted) + Send + 'static> Observer for F {
 /// The last events, and who is told of them.
 pub(super) struct Recorder {
     observer: Option<Box<dyn Observer>>,
-    recent: VecDeque<Noted>,
+    /// Each with its number: what was noted at one time keeps its order.
+    recent: VecDeque<(u64, Noted)>,
+    /// Of kinds that come in crowds. They must not drive out what led to a failure.
+    crowd: VecDeque<(u64, Noted)>,
+    next: u64,
 }
 
 impl Recorder {
     /// How many events a failure's report has.
     pub(super) const KEPT: usize = 256;
+    /// How many of these are refusals and steps, at most.
+    pub(super) const KEPT_OF_CROWD: usize = 64;
 
     pub(super) const fn new() -> Self {
         Recorder {
             observer: None,
             recent: VecDeque::new(),
+            crowd: VecDeque::new(),
+            next: 0,
         }
     }
 
@@ -167,13 +175,51 @@ impl Recorder {
         if let Some(observer) = &mut self.observer {
             observer.on(&noted);
         }
-        if self.recent.len() == Self::KEPT {
-            self.recent.pop_front();
+        let (kept, most) = match noted.event {
+            NetEvent::Refused(_) | NetEvent::Step { .. } => (&mut self.crowd, Self::KEPT_OF_CROWD),
+            _ => (&mut self.recent, Self::KEPT - Self::KEPT_OF_CROWD),
+        };
+        if kept.len() == most {
+            kept.pop_front();
         }
-        self.recent.push_back(noted);
+        kept.push_back((self.next, noted));
+        self.next += 1;
     }
 
     pub(super) fn take(&mut self) -> Vec<Noted> {
-        core::mem::take(&mut self.recent).into()
+        let kept = self.recent.drain(..).chain(self.crowd.drain(..));
+        let mut kept: Vec<_> = kept.collect();
+        kept.sort_unstable_by_key(|(number, _)| *number);
+        kept.into_iter().map(|(_, noted)| noted).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_and_steps_do_not_drive_out_what_led_to_a_failure() {
+        let mut recorder = Recorder::new();
+        let lost = NetEvent::PeerLost {
+            rank: Rank(1),
+            view: View(1),
+        };
+        recorder.note(Instant::ZERO, NetEvent::Refused(Refusal::Token));
+        recorder.note(Instant::ZERO, lost.clone());
+        for _ in 0..10_000 {
+            recorder.note(Instant::ZERO, NetEvent::Refused(Refusal::Crowded));
+        }
+        recorder.note(Instant::ZERO, NetEvent::Finished);
+        let kept = recorder.take();
+        assert_eq!(kept.len(), 2 + Recorder::KEPT_OF_CROWD);
+        assert_eq!(kept.first().unwrap().event, lost);
+        assert_eq!(kept.last().unwrap().event, NetEvent::Finished);
+        for epoch in 0..1000 {
+            let applied = Epoch(epoch).0;
+            recorder.note(Instant::ZERO, NetEvent::Healing { applied });
+        }
+        let kept = recorder.take();
+        assert_eq!(kept.len(), Recorder::KEPT - Recorder::KEPT_OF_CROWD);
     }
 }

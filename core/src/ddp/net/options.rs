@@ -65,7 +65,8 @@ pub struct TokenError {
     pub len: usize,
 }
 
-/// How long things may take: the same for the coordinator and all ranks.
+/// How long things may take. Heartbeat, silences and deadlines rest on each other: give the same
+/// to the coordinator and all ranks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
     /// How often a sign of life is sent.
@@ -73,9 +74,12 @@ pub struct Timing {
     /// After so long a silence a rank is lost, and a connection is taken for cut. It must be
     /// longer than any call of a [`Trainee`](super::Trainee).
     pub suspect_after: Duration,
-    /// A rank whose connection was cut is lost if it has none again after this.
+    /// A rank whose connection was cut is lost if it has none again after this. It tries at least
+    /// every quarter of it.
     pub reconnect_within: Duration,
-    /// Of every wait.
+    /// Of every wait. A rank waits for the coordinator's word about what all have arrived for, or
+    /// go on from, twice the hard one and `suspect_after`: the coordinator itself waits so long
+    /// for others.
     pub deadlines: Deadlines,
     /// Of a rank's wait to be admitted, which may last as long as an epoch.
     pub admission: Deadlines,
@@ -103,7 +107,47 @@ impl Default for Timing {
 }
 
 impl Timing {
+    /// The longest that any of these may be: ten years. Sums of a few cannot overflow.
+    pub const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+    /// The longest pause between two tries to connect: there are several in the time in which a
+    /// rank must be back.
+    pub(super) fn most_delay(&self) -> Duration {
+        (self.reconnect_within / 4).min(Duration::from_secs(2))
+    }
+
+    /// How long a rank that does not know yet that its connection is gone may take to be back.
+    pub(super) fn back_within(&self) -> Duration {
+        self.suspect_after
+            .max(self.most_delay() * 2 + self.door)
+            .max(self.reconnect_within)
+    }
+
+    /// Of a rank's wait for the coordinator's word. The coordinator may have to wait for a
+    /// straggler until its own hard deadline, and then for the others to enter a new view: it
+    /// must be able to let go of who is missing before others despair of it.
+    pub(super) fn answer(&self) -> Deadlines {
+        Deadlines {
+            soft: self.deadlines.soft,
+            hard: self.deadlines.hard * 2 + self.suspect_after,
+        }
+    }
+
     fn check(&self) -> Result<(), OptionsError> {
+        let all = [
+            self.heartbeat,
+            self.suspect_after,
+            self.reconnect_within,
+            self.deadlines.hard,
+            self.admission.hard,
+            self.door,
+        ];
+        if let Some(&long) = all.iter().find(|&&one| one > Self::LONGEST) {
+            return Err(OptionsError::TooLong(long));
+        }
+        if self.reconnect_within < Duration::from_millis(1) {
+            return Err(OptionsError::Reconnect(self.reconnect_within));
+        }
         if self.heartbeat.is_zero() || self.heartbeat * 2 > self.suspect_after {
             return Err(OptionsError::Heartbeat {
                 heartbeat: self.heartbeat,
@@ -153,7 +197,9 @@ pub struct RankOptions {
     /// Where to take the other ranks' connections; port 0 is any that is free.
     pub listen: SocketAddr,
     /// Where the others find that. By default, the listener's port at the address that the
-    /// coordinator sees.
+    /// coordinator sees. **A rank on the coordinator's own machine that reaches it as 127.0.0.1 is
+    /// seen there, where ranks on other machines find nobody:** give it the machine's address, or
+    /// let it reach the coordinator by that.
     pub advertise: Option<SocketAddr>,
     /// How long things may take.
     pub timing: Timing,
@@ -224,7 +270,8 @@ pub enum Start {
     GoOnOr(CommitRecord),
     /// All of the run was stopped, and begins again from the store's record of this epoch (the
     /// last one, if none is given), with new lives of its ranks that have the checkpoint of it.
-    /// Records after it are forgotten.
+    /// Records after it are forgotten: **each time that it is given**, so a coordinator that is
+    /// started again later is given [`GoOnOr`](Self::GoOnOr).
     Again(Option<Epoch>),
 }
 
@@ -284,6 +331,20 @@ pub enum OptionsError {
     /// The soft one is to come first.
     #[error("the soft deadline must be above zero and not after the hard one, not {0:?}")]
     Deadlines(Deadlines),
+    /// No clock counts so far.
+    #[error("{0:?} is too long; give at most {limit:?}", limit = Timing::LONGEST)]
+    TooLong(Duration),
+    /// Nobody could come back.
+    #[error("reconnect_within must be at least a millisecond, not {0:?}")]
+    Reconnect(Duration),
+    /// A frame could not hold it.
+    #[error("a bucket of {len} values does not fit in a frame; give at most {most}")]
+    Bucket {
+        /// How many values it has.
+        len: usize,
+        /// How many it may have.
+        most: usize,
+    },
     /// Nobody could get in.
     #[error("time at the door must be above zero")]
     Door,
@@ -298,4 +359,52 @@ pub enum OptionsError {
         /// How many there are.
         world: u32,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timing_that_cannot_work_is_refused_by_name() {
+        let good = Timing::default();
+        assert_eq!(good.check(), Ok(()));
+        let refused = |change: fn(&mut Timing)| {
+            let mut timing = good;
+            change(&mut timing);
+            timing.check().unwrap_err()
+        };
+        for change in [
+            (|t| t.heartbeat = Duration::MAX) as fn(&mut Timing),
+            |t| t.suspect_after = Duration::MAX,
+            |t| t.reconnect_within = Duration::MAX,
+            |t| t.deadlines.hard = Duration::MAX,
+            |t| t.admission.hard = Duration::MAX,
+            |t| t.door = Duration::MAX,
+        ] {
+            assert_eq!(refused(change), OptionsError::TooLong(Duration::MAX));
+        }
+        let nobody = refused(|t| t.reconnect_within = Duration::ZERO);
+        assert_eq!(nobody, OptionsError::Reconnect(Duration::ZERO));
+        let busy = refused(|t| t.heartbeat = t.suspect_after);
+        assert!(matches!(busy, OptionsError::Heartbeat { .. }));
+        let late = refused(|t| t.deadlines.soft = t.deadlines.hard * 2);
+        assert!(matches!(late, OptionsError::Deadlines(_)));
+        assert_eq!(refused(|t| t.door = Duration::ZERO), OptionsError::Door);
+    }
+
+    /// A member that is silent is let go of after the coordinator's hard deadline, and so is
+    /// another that then does not enter the new view. Others must still be there.
+    #[test]
+    fn ranks_wait_for_the_coordinator_longer_than_it_waits_for_others() {
+        for (hard, suspect_after) in [(15, 5), (1, 4), (3600, 60)] {
+            let mut timing = Timing::default();
+            timing.deadlines.hard = Duration::from_secs(hard);
+            timing.suspect_after = Duration::from_secs(suspect_after);
+            let answer = timing.answer().hard;
+            assert!(answer >= timing.deadlines.hard * 2 + timing.suspect_after);
+            assert!(timing.back_within() >= timing.most_delay() * 2 + timing.door);
+            assert!(timing.back_within() >= timing.suspect_after);
+        }
+    }
 }

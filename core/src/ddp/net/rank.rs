@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use super::error::{RankError, RefusedCounts};
 use super::network::Network;
 use super::observe::{Observer, Recorder};
-use super::options::RankOptions;
+use super::options::{OptionsError, RankOptions};
 use super::trainee::Trainee;
+use super::wire;
 use crate::ddp::ids::{Incarnation, Rank, View};
 use crate::ddp::record::CommitRecord;
 
@@ -56,6 +57,11 @@ impl<N: Network, T: Trainee> RankClient<N, T> {
     /// [`RankError::Options`], [`RankError::Listen`].
     pub async fn bind(network: N, options: RankOptions, trainee: T) -> Result<Self, RankError> {
         options.check()?;
+        let len = trainee.bucket_len();
+        if len > wire::MOST_BUCKET {
+            let most = wire::MOST_BUCKET;
+            return Err(OptionsError::Bucket { len, most }.into());
+        }
         let listener = network.bind(options.listen).await;
         Ok(RankClient {
             listener: listener.map_err(RankError::Listen)?,

@@ -75,7 +75,7 @@ impl<N: Network> CoordinatorServer<N> {
         let durable = match &options.start {
             Start::GoOnOr(_) => store.durable()?,
             Start::Again(epoch) => {
-                let again = store.begin_again(*epoch)?;
+                let again = store.again(*epoch)?;
                 Some(again.ok_or(CoordinatorError::NothingToBeginFrom)?)
             }
         };
@@ -93,6 +93,10 @@ impl<N: Network> CoordinatorServer<N> {
         };
         let listener = network.bind(options.listen).await;
         let listener = listener.map_err(CoordinatorError::Listen)?;
+        if let Start::Again(_) = options.start {
+            // Last of all: where anything is wrong with the rest, no record is forgotten.
+            store.go_back(state.durable())?;
+        }
         Ok(CoordinatorServer {
             network,
             options,
@@ -133,11 +137,11 @@ impl<N: Network> CoordinatorServer<N> {
     /// Each of [`CoordinatorError`].
     pub async fn serve(self) -> Result<CoordinatorReport, CoordinatorError> {
         let (sender, mut inbox) = self.inbox;
-        let guard = door::open(self.network, self.listener, &self.options, sender);
+        let mut guard = door::open(self.network, self.listener, &self.options, sender);
         let mut drive = Drive::new(self.options, self.store, self.state, self.recorder);
         drive.act(self.begin_with)?;
         while !drive.is_over() {
-            drive.turn(&mut inbox).await?;
+            drive.turn(&mut inbox, &mut guard).await?;
         }
         drop(guard);
         drive.end()

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::ddp::coordinator::{Durable, RunConfig};
-use crate::ddp::ids::{Epoch, Rank, RunId, View};
+use crate::ddp::ids::{Epoch, Rank, RunId};
 use crate::ddp::rank::RankCheckpoint;
 use crate::ddp::record::CommitRecord;
 
@@ -216,12 +216,10 @@ impl Store {
         Ok(())
     }
 
-    /// Goes back to the record of `epoch`, or to the last, as a run that nobody is a member of
-    /// yet. Views and lives go on from where they were. `None` if there is no such record.
-    pub(super) fn begin_again(
-        &mut self,
-        epoch: Option<Epoch>,
-    ) -> Result<Option<Durable>, StoreError> {
+    /// What a run begins again from: the record of `epoch`, or the last, and no member yet. Views
+    /// and lives go on from where they were. `None` if there is no such record. Nothing is
+    /// changed by asking.
+    pub(super) fn again(&self, epoch: Option<Epoch>) -> Result<Option<Durable>, StoreError> {
         let Some(durable) = self.durable()? else {
             return Ok(None);
         };
@@ -230,22 +228,27 @@ impl Store {
         let Some(record) = log.find(|record| record.epoch == epoch) else {
             return Ok(None);
         };
-        let durable = Durable {
-            view: View(durable.view.0),
+        Ok(Some(Durable {
+            view: durable.view,
             members: Vec::new(),
             lives: durable.lives,
             record,
             aborted: None,
-        };
+        }))
+    }
+
+    /// Goes back to what [`again`](Self::again) gave: later records are forgotten.
+    pub(super) fn go_back(&mut self, durable: &Durable) -> Result<(), StoreError> {
+        let epoch = durable.record.epoch;
         self.write(|write| {
             let mut state = write.open_table(STATE)?;
-            state.insert(DURABLE, &encode(&durable)[..])?;
+            state.insert(DURABLE, &encode(durable)[..])?;
             let mut log = write.open_table(LOG)?;
             log.retain_in(epoch.0.saturating_add(1).., |_, _| false)?;
             Ok(())
         })?;
         self.logged = Some(epoch);
-        Ok(Some(durable))
+        Ok(())
     }
 
     pub(super) fn checkpoint(&self) -> Result<Option<(RankCheckpoint, Vec<u8>)>, StoreError> {

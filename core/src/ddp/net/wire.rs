@@ -37,6 +37,9 @@ pub(super) fn most_contribution(len: usize) -> usize {
     len.saturating_mul(8).saturating_add(MOST_HEADER)
 }
 
+/// The most values of a bucket whose frame has a length that can be written.
+pub(super) const MOST_BUCKET: usize = (u32::MAX as usize - MOST_HEADER) / 8;
+
 /// The first thing that anybody says.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub(super) struct Door {

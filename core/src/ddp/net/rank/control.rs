@@ -24,7 +24,7 @@ pub(super) async fn keep<N: Network>(
     inbox: mpsc::Sender<Heard>,
 ) {
     for number in 0_u64.. {
-        let mut delays = link::delays(seed.wrapping_add(number));
+        let mut delays = link::delays(seed.wrapping_add(number), timing.most_delay());
         let link = loop {
             match link::dial(&network, to, &door, timing.door).await {
                 Ok(link) => break link,
@@ -74,7 +74,9 @@ where
     inbox.send(up).await.ok()?;
     let refusal = loop {
         // The coordinator is never silent for so long, unless it, or the way from it, is gone.
-        let frame = match frames.next_within(timing.suspect_after).await {
+        let next = link::next_while_written(&mut frames, &mut writing, patience, patience);
+        let Some(next) = next.await else { break None };
+        let frame = match next {
             Ok(frame) => frame,
             Err(Cut::Gone | Cut::Refused(Refusal::TimedOut)) => break None,
             Err(Cut::Refused(refusal)) => break Some(refusal),

@@ -27,7 +27,7 @@ pub(super) struct Wanted {
 /// Tries one holder after the other, again and again; the driver drops this when it has waited
 /// long enough, or when the view is over.
 pub(super) async fn fetch<N: Network>(network: N, wanted: Wanted, inbox: mpsc::Sender<Heard>) {
-    for delay in link::delays(wanted.seed) {
+    for delay in link::delays(wanted.seed, wanted.timing.most_delay()) {
         for &(rank, address) in &wanted.holders {
             let door = Door {
                 who: match wanted.door.who {
@@ -73,11 +73,12 @@ async fn copy<N: Network>(
     door: &Door,
     wanted: &Wanted,
 ) -> Result<Vec<u8>, Cut> {
-    let patience = wanted.timing.suspect_after;
+    // It may be in a call of its trainee, and another for the copy.
+    let patience = wanted.timing.suspect_after * 2;
     let mut link = link::dial(network, from, door, wanted.timing.door).await?;
     link.frames.allow(wire::MOST_PIECE);
     // It answers between two calls of its trainee.
-    let head = link.frames.next_within(patience).await?;
+    let head = link.frames.next_while_moving(patience).await?;
     let total = wire::read_length(&head).map_err(Cut::Refused)?;
     if total > wanted.most {
         return Err(Cut::Refused(Refusal::Oversized));
@@ -85,7 +86,7 @@ async fn copy<N: Network>(
     // It grows with what has come, not with what was said.
     let mut bytes = Vec::new();
     while (bytes.len() as u64) < total {
-        let frame = link.frames.next_within(patience).await?;
+        let frame = link.frames.next_while_moving(patience).await?;
         let piece = wire::read_piece(&frame).map_err(Cut::Refused)?;
         if piece.is_empty() || (bytes.len() + piece.len()) as u64 > total {
             return Err(Cut::Refused(Refusal::Malformed));

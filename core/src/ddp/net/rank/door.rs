@@ -2,15 +2,16 @@
 
 use core::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::drive::Heard;
 use crate::ddp::ids::{Rank, RunId, View};
 use crate::ddp::net::error::Refusal;
-use crate::ddp::net::link::{Cut, Link};
+use crate::ddp::net::link::{self, Cut, Link};
+use crate::ddp::net::lobby::Lobby;
 use crate::ddp::net::network::Network;
 use crate::ddp::net::options::{Timing, Token};
 use crate::ddp::net::wire::{self, Door, FromPeer, Who};
@@ -40,33 +41,30 @@ pub(super) fn open<N: Network>(
     inbox: mpsc::Sender<Heard>,
 ) -> JoinSet<()> {
     let rules = Arc::new(rules);
-    let room = Arc::new(Semaphore::new(MOST_AT_DOOR));
+    let lobby = Lobby::new(MOST_AT_DOOR);
     let mut guard = JoinSet::new();
     guard.spawn(async move {
         // Dropped with this task, and then all of them are cut.
         let mut inside = JoinSet::new();
-        loop {
+        for number in 0_u64.. {
             while inside.try_join_next().is_some() {}
-            let Ok((stream, _)) = network.accept(&listener).await else {
+            let Ok((stream, address)) = network.accept(&listener).await else {
                 sleep(BREATH).await;
                 continue;
             };
-            let Ok(place) = Semaphore::try_acquire_owned(room.clone()) else {
-                drop(stream);
-                if inbox.send(Heard::Stranger(Refusal::Crowded)).await.is_err() {
-                    return;
-                }
-                continue;
-            };
+            let mut place = lobby.enter(number, address.ip());
             let (rules, inbox) = (rules.clone(), inbox.clone());
             inside.spawn(async move {
                 let mut link = Link::new(stream);
-                match greet(&mut link, &rules).await {
+                let greeted = place.hold(greet(&mut link, &rules)).await;
+                match greeted.unwrap_or(Err(Refusal::Crowded)) {
                     Ok(Who::Peer { view, from, .. }) => {
                         drop(place);
-                        receive(link, view, from, &rules, &inbox).await;
+                        let whose = (number, view, from);
+                        receive(link, whose, &rules, &inbox).await;
                     }
                     Ok(Who::Copy { view, applied, .. }) => {
+                        drop(place);
                         give_copy(link, view, applied, &rules, &inbox).await;
                     }
                     Ok(Who::Rank { .. }) => {}
@@ -113,16 +111,23 @@ async fn greet<S: AsyncRead + AsyncWrite>(
 /// Hands on another rank's contributions until its connection is gone.
 async fn receive<S: AsyncRead + AsyncWrite>(
     link: Link<S>,
-    view: View,
-    from: Rank,
+    (number, view, from): (u64, View, Rank),
     rules: &Rules,
     inbox: &mpsc::Sender<Heard>,
 ) {
+    let there = Heard::PeerThere {
+        view,
+        rank: from,
+        link: number,
+    };
+    if inbox.send(there).await.is_err() {
+        return;
+    }
     let Link { mut frames, write } = link;
     frames.allow(wire::most_contribution(rules.bucket));
     let refusal = loop {
         // It pings, so a long silence is a connection that only looks like one.
-        let frame = match frames.next_within(rules.timing.suspect_after).await {
+        let frame = match frames.next_while_moving(rules.timing.suspect_after).await {
             Ok(frame) => frame,
             Err(Cut::Gone | Cut::Refused(Refusal::TimedOut)) => break None,
             Err(Cut::Refused(refusal)) => break Some(refusal),
@@ -146,7 +151,12 @@ async fn receive<S: AsyncRead + AsyncWrite>(
     if let Some(refusal) = refusal {
         drop(inbox.send(Heard::Stranger(refusal)).await);
     }
-    drop(inbox.send(Heard::PeerLost { view, rank: from }).await);
+    let lost = Heard::PeerLost {
+        view,
+        rank: from,
+        link: Some(number),
+    };
+    drop(inbox.send(lost).await);
     drop(write);
 }
 
@@ -174,11 +184,16 @@ async fn give_copy<S: AsyncRead + AsyncWrite>(
     };
     let pieces = bytes.chunks(wire::PIECE).filter_map(wire::piece);
     for frame in core::iter::once(head).chain(pieces) {
-        let written = timeout(rules.timing.suspect_after, link.write.write_all(&frame)).await;
-        if !matches!(written, Ok(Ok(()))) {
+        let patience = rules.timing.suspect_after;
+        let written = link::write_moving(&mut link.write, &frame, patience).await;
+        if written.is_err() {
             return;
         }
     }
     // Whoever closes first may cut off what is still on its way: wait until it was read.
-    drop(link.frames.next_within(rules.timing.suspect_after).await);
+    drop(
+        link.frames
+            .next_while_moving(rules.timing.suspect_after)
+            .await,
+    );
 }

@@ -9,6 +9,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::timeout;
@@ -40,15 +41,9 @@ const INBOX: usize = 64;
 #[derive(Debug)]
 pub(super) enum Heard {
     /// There is a connection to the coordinator.
-    Up {
-        link: u64,
-        writer: Writer,
-    },
+    Up { link: u64, writer: Writer },
     /// It is gone.
-    Down {
-        link: u64,
-        refusal: Option<Refusal>,
-    },
+    Down { link: u64, refusal: Option<Refusal> },
     /// The coordinator does not want this rank.
     NotLetIn(Refusal),
     Says {
@@ -61,15 +56,19 @@ pub(super) enum Heard {
         given: Contribution,
         bucket: Vec<f64>,
     },
+    /// Another rank has opened a connection to send its contributions on.
+    PeerThere { view: View, rank: Rank, link: u64 },
+    /// The connection to another rank is gone, or this one from it.
     PeerLost {
         view: View,
         rank: Rank,
+        link: Option<u64>,
     },
     /// Another rank wants the parameters of this version.
     CopyAsked {
         view: View,
         applied: u64,
-        reply: oneshot::Sender<Vec<u8>>,
+        reply: oneshot::Sender<Bytes>,
     },
     Copied {
         view: View,
@@ -95,6 +94,8 @@ pub(super) struct Drive<N: Network, T: Trainee> {
     pub(super) book: BTreeMap<Rank, SocketAddr>,
     /// A copy under way.
     pub(super) copying: JoinSet<()>,
+    /// What was saved last for a copy, and its version: several may want the same.
+    pub(super) saved: Option<(u64, Bytes)>,
     pub(super) store: Option<Store>,
     pub(super) recorder: Recorder,
     pub(super) refused: RefusedCounts,
@@ -103,8 +104,11 @@ pub(super) struct Drive<N: Network, T: Trainee> {
     beat_at: Instant,
     watch: Watch<RankWait>,
     admission: Watch<RankWait>,
+    answer: Watch<RankWait>,
     /// When the present contribution was made, or the arrival.
     pub(super) since: Instant,
+    /// What the last step took, until its sum was there.
+    pub(super) step_took: Duration,
     pub(super) sender: mpsc::Sender<Heard>,
     inbox: mpsc::Receiver<Heard>,
     /// Dropped at the end, and all connections with them.
@@ -181,6 +185,7 @@ impl<N: Network, T: Trainee> Drive<N, T> {
             coordinator: None,
             book: BTreeMap::new(),
             copying: JoinSet::new(),
+            saved: None,
             store,
             recorder,
             refused: RefusedCounts::default(),
@@ -189,7 +194,9 @@ impl<N: Network, T: Trainee> Drive<N, T> {
             beat_at: now + timing.heartbeat,
             watch: Watch::new(timing.deadlines),
             admission: Watch::new(timing.admission),
+            answer: Watch::new(timing.answer()),
             since: now,
+            step_took: Duration::ZERO,
             sender,
             inbox,
             tasks: [JoinSet::new(), JoinSet::new()],
@@ -218,7 +225,7 @@ impl<N: Network, T: Trainee> Drive<N, T> {
 
     /// Hears one thing, or waits for it for a while; then does what there is to do by now.
     pub(super) async fn turn(&mut self) -> Result<(), RankError> {
-        let next = [self.watch.next(), self.admission.next()];
+        let next = [self.watch.next(), self.admission.next(), self.answer.next()];
         let next = next.into_iter().flatten().fold(self.beat_at, Instant::min);
         let mut patience = self.clock.until(next).min(self.tick);
         if !self.follows.is_empty() {
@@ -226,7 +233,15 @@ impl<N: Network, T: Trainee> Drive<N, T> {
             // The tasks of its connections may run on this very thread.
             yield_now().await;
         }
+        // Its own sender is among them, so it is never told that all are gone.
         if let Ok(Some(heard)) = timeout(patience, self.inbox.recv()).await {
+            self.hear(heard).await?;
+        } else if self.has_lost_a_task() {
+            // What it has said before it ended comes first: why it is not let in, for one.
+            let Ok(heard) = self.inbox.try_recv() else {
+                let events = self.recorder.take();
+                return Err(RankError::ConnectionsEnded { events });
+            };
             self.hear(heard).await?;
         }
         if let Some(event) = self.follows.pop_front() {
@@ -238,6 +253,14 @@ impl<N: Network, T: Trainee> Drive<N, T> {
             self.tell(RankEvent::Beat).await?;
         }
         self.observe().await
+    }
+
+    /// Neither ends but with this: what is left could only wait for its deadlines.
+    fn has_lost_a_task(&mut self) -> bool {
+        self.tasks.iter_mut().any(|task| {
+            task.try_join_next();
+            task.is_empty()
+        })
     }
 
     async fn hear(&mut self, heard: Heard) -> Result<(), RankError> {
@@ -274,16 +297,20 @@ impl<N: Network, T: Trainee> Drive<N, T> {
                     Ok(outcome) => outcome,
                     Err(()) => {
                         self.refuse(Refusal::Malformed);
-                        self.mesh.lose(view, from)
+                        self.mesh.lose(view, from, None)
                     }
                 };
                 self.tell_outcome(outcome).await
             }
-            Heard::PeerLost { view, rank } => {
+            Heard::PeerThere { view, rank, link } => {
+                self.mesh.heard_from(view, rank, link);
+                Ok(())
+            }
+            Heard::PeerLost { view, rank, link } => {
                 if view >= self.state.view() {
                     self.note(NetEvent::PeerLost { rank, view });
                 }
-                let outcome = self.mesh.lose(view, rank);
+                let outcome = self.mesh.lose(view, rank, link);
                 self.tell_outcome(outcome).await
             }
             Heard::CopyAsked {
@@ -292,9 +319,10 @@ impl<N: Network, T: Trainee> Drive<N, T> {
                 reply,
             } => {
                 let copying = matches!(self.state.wait(), Some(RankWait::Copy { .. }));
-                if (view, applied) == (self.state.view(), self.state.applied()) && !copying {
-                    let bytes = self.call("save", |trainee: &mut T| trainee.save()).await?;
-                    // If it has hung up it asks again.
+                let fits = (view, applied) == (self.state.view(), self.state.applied());
+                // Whoever has hung up meanwhile asks again, here or elsewhere.
+                if fits && !copying && !reply.is_closed() {
+                    let bytes = self.copy_of(applied).await?;
                     drop(reply.send(bytes));
                 }
                 Ok(())
@@ -323,10 +351,16 @@ impl<N: Network, T: Trainee> Drive<N, T> {
     async fn observe(&mut self) -> Result<(), RankError> {
         let now = self.clock.now();
         let wait = self.state.wait();
-        let admission = wait.filter(|wait| *wait == RankWait::Admission);
-        let other = wait.filter(|wait| *wait != RankWait::Admission);
-        let due = self.admission.observe(admission, now);
-        match self.watch.observe(other, now).or(due) {
+        let mut due = None;
+        for (watch, whose) in [
+            (&mut self.watch, WaitFor::Others),
+            (&mut self.admission, WaitFor::Admission),
+            (&mut self.answer, WaitFor::Answer),
+        ] {
+            let wait = wait.filter(|&wait| WaitFor::of(wait) == whose);
+            due = due.or(watch.observe(wait, now));
+        }
+        match due {
             None => Ok(()),
             Some(Due::Soft(wait)) => {
                 let (wait, missing) = (format!("{wait:?}"), self.missing(wait));
@@ -404,6 +438,27 @@ impl<N: Network, T: Trainee> Drive<N, T> {
             view: self.state.view(),
             refused: self.refused,
         })
+    }
+}
+
+/// Whose deadlines a wait has.
+#[derive(Clone, Copy, PartialEq)]
+enum WaitFor {
+    Others,
+    Admission,
+    /// The coordinator's word, which may have to wait for others in turn.
+    Answer,
+}
+
+impl WaitFor {
+    const fn of(wait: RankWait) -> Self {
+        match wait {
+            RankWait::Admission => WaitFor::Admission,
+            RankWait::Commit { .. } | RankWait::Resume { .. } => WaitFor::Answer,
+            RankWait::Step { .. } | RankWait::Votes { .. } | RankWait::Copy { .. } => {
+                WaitFor::Others
+            }
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! [`Mesh`]: the collective of a view, over a connection from each member to each other.
 //!
-//! It keeps the contract of [`Collective`](crate::ddp::Collective), as an object that is fed
-//! rather than one that blocks: whoever waits for a sum must still hear the coordinator.
+//! It keeps the contract of [`Collective`](crate::ddp::Collective) and does not implement it: that
+//! trait's `all_reduce` blocks its thread until there is a sum, and here whoever waits for one must
+//! still hear the coordinator and beat. So the same three operations are split where they would
+//! wait: `contribute`, then `take` and `lose` as things come, each of which may give the outcome.
 //! Contributions meet by view and number; a sum is made only when each member's is there, **in
 //! order of rank**, so all get the same bits; a view that was left gives nothing any more.
 
@@ -59,7 +61,11 @@ pub(super) struct Mesh<N> {
     open: Option<Open>,
     /// What other members gave, also to views that this one is still to enter.
     given: BTreeMap<(View, Rank), VecDeque<Gift>>,
+    /// Who cannot be sent to, or gave what cannot be.
     lost: BTreeSet<(View, Rank)>,
+    /// The newest connection from each, and whether it is gone. An older one carried nothing:
+    /// whoever opened it did not hear that it was let in, and tried again.
+    from: BTreeMap<(View, Rank), (u64, bool)>,
 }
 
 /// The view that is open.
@@ -93,6 +99,7 @@ impl<N: Network> Mesh<N> {
             open: None,
             given: BTreeMap::new(),
             lost: BTreeSet::new(),
+            from: BTreeMap::new(),
         }
     }
 
@@ -127,7 +134,8 @@ impl<N: Network> Mesh<N> {
                 if let Ok(link) = reach(&network, address, &door, &timing, seed).await {
                     send(link, queue, timing).await;
                 }
-                drop(inbox.send(Heard::PeerLost { view, rank }).await);
+                let link = None;
+                drop(inbox.send(Heard::PeerLost { view, rank, link }).await);
             });
         }
         self.open = Some(Open {
@@ -152,6 +160,7 @@ impl<N: Network> Mesh<N> {
     fn drop_before(&mut self, view: View) {
         self.given.retain(|(other, _), _| *other >= view);
         self.lost.retain(|(other, _)| *other >= view);
+        self.from.retain(|(other, _), _| *other >= view);
     }
 
     /// Gives to a collective, and sends it to all others.
@@ -193,13 +202,33 @@ impl<N: Network> Mesh<N> {
         Ok(self.outcome())
     }
 
-    /// A connection from or to another member is gone.
-    pub(super) fn lose(&mut self, view: View, rank: Rank) -> Option<Outcome> {
+    /// Another member has opened a connection to send on; numbers grow.
+    pub(super) fn heard_from(&mut self, view: View, rank: Rank, link: u64) {
+        if view > self.left {
+            let newest = self.from.entry((view, rank)).or_insert((link, false));
+            if newest.0 < link {
+                *newest = (link, false);
+            }
+        }
+    }
+
+    /// The connection to another member is gone, or connection `link` from it.
+    pub(super) fn lose(&mut self, view: View, rank: Rank, link: Option<u64>) -> Option<Outcome> {
         if view <= self.left {
             return None;
         }
-        self.lost.insert((view, rank));
+        match (link, self.from.get_mut(&(view, rank))) {
+            (Some(link), Some(newest)) if newest.0 == link => newest.1 = true,
+            // An older one, which nothing comes by.
+            (Some(_), _) => return None,
+            (None, _) => drop(self.lost.insert((view, rank))),
+        }
         self.outcome()
+    }
+
+    fn is_lost(&self, view: View, rank: Rank) -> bool {
+        let gone = |&(_, gone): &(u64, bool)| gone;
+        self.lost.contains(&(view, rank)) || self.from.get(&(view, rank)).is_some_and(gone)
     }
 
     /// Whose contribution is missing to the present collective.
@@ -221,14 +250,14 @@ impl<N: Network> Mesh<N> {
     /// What the present collective has come to, if it has.
     fn outcome(&mut self) -> Option<Outcome> {
         let missing = self.missing();
-        let open = self.open.as_mut()?;
+        let open = self.open.as_ref()?;
         let (own, _) = open.own.as_ref()?;
         let (view, seq) = (open.view, own.tag.seq);
+        // Who can no longer send, or be sent to: it will not come to anything for all.
+        let others = open.members.iter().copied();
+        let lost: Vec<Rank> = others.filter(|&rank| self.is_lost(view, rank)).collect();
+        let open = self.open.as_mut()?;
         if !missing.is_empty() {
-            // Who can no longer send, or be sent to: it will not come to anything for all.
-            let others = open.members.iter().copied();
-            let cut = others.filter(|&rank| self.lost.contains(&(view, rank)));
-            let lost: Vec<Rank> = cut.collect();
             return (!lost.is_empty()).then(|| {
                 open.own = None;
                 Outcome::Failed { view, seq, lost }
@@ -270,7 +299,7 @@ async fn reach<N: Network>(
     timing: &Timing,
     seed: u64,
 ) -> Result<Link<N::Stream>, Cut> {
-    let mut delays = link::delays(seed).take(TRIES);
+    let mut delays = link::delays(seed, timing.most_delay()).take(TRIES);
     loop {
         match link::dial(network, to, door, timing.door).await {
             Ok(link) => return Ok(link),
@@ -304,3 +333,6 @@ where
     // The first to end ends the other.
     drop(both.join_next().await);
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! What a rank's driver does about each action of its machine, in the order they were pushed.
 
+use bytes::Bytes;
+
 use super::copy;
 use super::drive::Drive;
 use super::hands::NoAnswer;
@@ -46,6 +48,7 @@ impl<N: Network, T: Trainee> Drive<N, T> {
                 sum,
             } => {
                 self.sum = sum;
+                self.step_took = self.clock.now().saturating_since(self.since);
                 RankEvent::StepDone { view, seq, reduced }
             }
             Outcome::Failed { view, seq, lost } => RankEvent::StepFailed { view, seq, lost },
@@ -70,15 +73,15 @@ impl<N: Network, T: Trainee> Drive<N, T> {
             }
             RankAction::Contribute { tag, step } => return self.contribute(tag, step).await,
             RankAction::ApplyStep { applied, active } => {
+                self.saved = None;
                 let sum = core::mem::take(&mut self.sum);
                 let call = move |trainee: &mut T| trainee.apply_step(&sum, active, applied);
                 self.call("apply_step", call).await?;
                 if let Some(epoch) = self.state.epoch() {
-                    let latency = self.clock.now().saturating_since(self.since);
                     self.note(NetEvent::Step {
                         epoch,
                         applied,
-                        latency,
+                        latency: self.step_took,
                     });
                 }
             }
@@ -151,10 +154,16 @@ impl<N: Network, T: Trainee> Drive<N, T> {
         let me = self.options.rank;
         let found = holders.iter().filter(|&&rank| rank != me);
         let found = found.filter_map(|&rank| Some((rank, *self.book.get(&rank)?)));
+        let mut found: Vec<_> = found.collect();
+        if !found.is_empty() {
+            // Several that must copy begin with different holders.
+            let first = me.0 as usize % found.len();
+            found.rotate_left(first);
+        }
         let wanted = copy::Wanted {
             view,
             applied,
-            holders: found.collect(),
+            holders: found,
             door: Door {
                 run: self.options.run,
                 token: self.options.token.0.clone(),
@@ -175,19 +184,21 @@ impl<N: Network, T: Trainee> Drive<N, T> {
     }
 
     async fn apply_epoch(&mut self, record: CommitRecord) -> Result<(), RankError> {
-        let latency = self.clock.now().saturating_since(self.since);
-        let event = NetEvent::Committed {
-            epoch: record.epoch,
-            applied: record.applied,
-            digest: record.digest(),
-            slots: SlotAlpha::of(&record),
-            latency,
-        };
+        let (epoch, applied, digest) = (record.epoch, record.applied, record.digest());
+        let slots = SlotAlpha::of(&record);
+        self.saved = None;
         self.call("apply_epoch", move |trainee: &mut T| {
             trainee.apply_epoch(&record);
         })
         .await?;
-        self.note(event);
+        let latency = self.clock.now().saturating_since(self.since);
+        self.note(NetEvent::Committed {
+            epoch,
+            applied,
+            digest,
+            slots,
+            latency,
+        });
         Ok(())
     }
 
@@ -206,7 +217,19 @@ impl<N: Network, T: Trainee> Drive<N, T> {
         Ok(())
     }
 
+    /// The parameters of version `applied`, which it has, for another rank.
+    pub(super) async fn copy_of(&mut self, applied: u64) -> Result<Bytes, RankError> {
+        if let Some((_, bytes)) = self.saved.as_ref().filter(|(saved, _)| *saved == applied) {
+            return Ok(bytes.clone());
+        }
+        let bytes = self.call("save", |trainee: &mut T| trainee.save()).await?;
+        let bytes = Bytes::from(bytes);
+        self.saved = Some((applied, bytes.clone()));
+        Ok(bytes)
+    }
+
     pub(super) async fn load(&mut self, bytes: Vec<u8>) -> Result<(), RankError> {
+        self.saved = None;
         let loaded = self.call("load", move |trainee: &mut T| trainee.load(&bytes));
         loaded.await?.map_err(|error| RankError::Load {
             error,

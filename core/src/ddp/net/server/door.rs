@@ -4,7 +4,7 @@
 use core::time::Duration;
 use std::net::SocketAddr;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -13,6 +13,7 @@ use crate::ddp::coordinator::Member;
 use crate::ddp::coordinator::RunConfig;
 use crate::ddp::net::error::Refusal;
 use crate::ddp::net::link::{self, Cut, Link};
+use crate::ddp::net::lobby::Lobby;
 use crate::ddp::net::network::Network;
 use crate::ddp::net::options::{CoordinatorOptions, Timing, Token};
 use crate::ddp::net::wire::{self, Door, FromCoordinator, FromRank, Who};
@@ -41,7 +42,7 @@ pub(super) fn open<N: Network>(
         token: options.token.clone(),
         timing: options.timing,
     });
-    let room = Arc::new(Semaphore::new(options.most_at_door));
+    let lobby = Lobby::new(options.most_at_door);
     let mut guard = JoinSet::new();
     guard.spawn(async move {
         // Dropped with this task, and then all of them are cut.
@@ -52,17 +53,12 @@ pub(super) fn open<N: Network>(
                 sleep(BREATH).await;
                 continue;
             };
-            let Ok(place) = Semaphore::try_acquire_owned(room.clone()) else {
-                drop(stream);
-                if inbox.send(Heard::Refused(Refusal::Crowded)).await.is_err() {
-                    return;
-                }
-                continue;
-            };
+            let mut place = lobby.enter(number, from.ip());
             let (rules, inbox) = (rules.clone(), inbox.clone());
             inside.spawn(async move {
                 let mut link = Link::new(stream);
-                match greet(&mut link, &rules, from).await {
+                let greeted = place.hold(greet(&mut link, &rules, from)).await;
+                match greeted.unwrap_or(Err(Refusal::Crowded)) {
                     Ok((member, address)) => {
                         drop(place);
                         serve(link, number, member, address, &rules, &inbox).await;
@@ -150,7 +146,12 @@ async fn serve<S>(
         return;
     }
     let refusal = loop {
-        let heard = match frames.next().await {
+        // Who is silent for too long is for the driver to say, on a clock that has not slept.
+        let forever = Duration::MAX;
+        let patience = timing.suspect_after;
+        let next = link::next_while_written(&mut frames, &mut writing, forever, patience);
+        let Some(next) = next.await else { break None };
+        let heard = match next {
             Ok(frame) => match wire::read_from_rank(&frame) {
                 Ok(FromRank::Says(message)) => Heard::Says {
                     link: number,

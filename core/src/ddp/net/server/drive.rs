@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::CoordinatorReport;
@@ -95,11 +96,13 @@ impl Drive {
         let tick = timing.heartbeat;
         let mut clock = Awake::new(tick);
         let now = clock.now();
+        // They may not know yet that their connections are gone, or wait for their next try.
+        let heard = now + timing.back_within().saturating_sub(timing.suspect_after);
         // Whoever was a member may still come back.
         let lives = state.durable().members.iter().map(|member| {
             let life = Life {
                 link: None,
-                heard: now,
+                heard,
                 cut: None,
                 gone: false,
                 lost: false,
@@ -127,10 +130,17 @@ impl Drive {
     pub(super) async fn turn(
         &mut self,
         inbox: &mut mpsc::Receiver<Heard>,
+        door: &mut JoinSet<()>,
     ) -> Result<(), CoordinatorError> {
         let until = self.watch.next().map(|at| self.clock.until(at));
         let patience = until.map_or(self.tick, |until| until.min(self.tick));
-        if let Ok(Some(heard)) = timeout(patience, inbox.recv()).await {
+        let heard = timeout(patience, inbox.recv()).await;
+        // A handle may hold the queue open after the door's task has ended.
+        if matches!(heard, Ok(None)) || door.try_join_next().is_some() {
+            let events = self.recorder.take();
+            return Err(CoordinatorError::DoorShut { events });
+        }
+        if let Ok(Some(heard)) = heard {
             self.hear(heard)?;
             for _ in 0..MOST_HEARD {
                 let Ok(heard) = inbox.try_recv() else { break };
@@ -163,8 +173,11 @@ impl Drive {
                 if let Some(life) = self.lives.get_mut(&member) {
                     life.heard = now;
                 }
-                if let RankSays::Arrive { .. } = message.body {
-                    self.first_arrival.get_or_insert(now);
+                if let RankSays::Arrive { view, epoch, .. } = message.body {
+                    let durable = self.state.durable();
+                    if (view, epoch) == (durable.view, durable.record.epoch.next()) {
+                        self.first_arrival.get_or_insert(now);
+                    }
                 }
                 let from = member.rank;
                 return self.tell(CoordinatorEvent::Message { from, message });

@@ -6,7 +6,7 @@ use std::fs;
 
 use super::*;
 use crate::ddp::coordinator::Member;
-use crate::ddp::ids::Incarnation;
+use crate::ddp::ids::{Incarnation, View};
 use crate::ddp::message::AbortReason;
 use crate::ddp::schedule::Schedule;
 use crate::platform::{Mutex, Platform, Std};
@@ -235,7 +235,17 @@ fn a_torn_checkpoint_is_the_one_before_or_after() {
         .unwrap();
     let image = disk.with(|platter| platter.seen.clone());
     drop(store);
-    for cut_after in 0..24 {
+    let steps = {
+        let disk = Disk::of(image.clone());
+        let mut store = Store::with_backend(disk.clone(), RUN).unwrap();
+        let opened = disk.with(|platter| platter.done);
+        store
+            .save_checkpoint(&checkpoint(2), &parameters(2))
+            .unwrap();
+        disk.with(|platter| platter.done) - opened
+    };
+    let (mut befores, mut afters) = (0, 0);
+    for cut_after in 0..=steps {
         let disk = Disk::of(image.clone());
         let mut store = Store::with_backend(disk.clone(), RUN).unwrap();
         disk.with(|platter| platter.left = Some(cut_after));
@@ -255,9 +265,47 @@ fn a_torn_checkpoint_is_the_one_before_or_after() {
             let (read, bytes) = store.checkpoint().unwrap().unwrap();
             let old = (&read, &bytes) == (&checkpoint(1), &parameters(1));
             let new = (&read, &bytes) == (&checkpoint(2), &parameters(2));
-            assert!((old && !told) || new, "cut after {cut_after}");
+            assert!((old && !told) || new, "cut after {cut_after} of {steps}");
+            (befores, afters) = (befores + u32::from(old), afters + u32::from(new));
         }
     }
+    println!("{steps} steps: {befores} times the checkpoint before, {afters} times the one after");
+    assert!(befores > 0 && afters > 0);
+}
+
+#[test]
+fn a_new_store_that_was_torn_is_made_or_refused_and_never_another() {
+    let disk = Disk::of(Vec::new());
+    drop(Store::with_backend(disk.clone(), RUN).unwrap());
+    let steps = disk.with(|platter| platter.done);
+    let (mut made, mut refused) = (0, 0);
+    for cut_after in 0..=steps {
+        let disk = Disk::of(Vec::new());
+        disk.with(|platter| platter.left = Some(cut_after));
+        drop(Store::with_backend(disk.clone(), RUN));
+        disk.with(|platter| platter.left = Some(0));
+        for fates in 0..9_usize {
+            let fate = |at: usize| match (at + fates) % 3 {
+                0 => Fate::Lost,
+                1 => Fate::Kept,
+                _ => Fate::Torn,
+            };
+            let found = disk.with(|platter| platter.found(fate));
+            match Store::with_backend(Disk::of(found), RUN) {
+                Ok(store) => {
+                    assert_eq!(state(&store), (None, Vec::new()), "cut after {cut_after}");
+                    made += 1;
+                }
+                // Nobody was told that there is a store: its file may be deleted.
+                Err(error) => {
+                    assert!(cut_after < steps, "{error}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    println!("{steps} steps: {made} stores could be made or used, {refused} were refused");
+    assert!(made > 0);
 }
 
 #[test]
@@ -307,15 +355,17 @@ fn a_store_that_is_not_what_was_asked_for_says_so() {
 #[test]
 fn a_run_begun_again_forgets_what_came_after() {
     let mut store = Store::in_memory(RUN).unwrap();
-    assert_eq!(store.begin_again(None).unwrap(), None);
+    assert_eq!(store.again(None).unwrap(), None);
     for epoch in 0..=9 {
         store.persist(&durable(epoch)).unwrap();
     }
-    let again = store.begin_again(Some(Epoch(6))).unwrap().unwrap();
+    let again = store.again(Some(Epoch(6))).unwrap().unwrap();
+    assert_eq!(store.durable().unwrap(), Some(durable(9)), "only asked");
+    store.go_back(&again).unwrap();
     assert_eq!((again.record.epoch, again.view), (Epoch(6), View(9)));
     assert!(again.members.is_empty() && again.aborted.is_none());
     assert_eq!(again.lives, durable(9).lives, "no life is admitted twice");
     assert_eq!(store.log().unwrap().len(), 7);
     assert_eq!(store.durable().unwrap(), Some(again));
-    assert_eq!(store.begin_again(Some(Epoch(8))).unwrap(), None);
+    assert_eq!(store.again(Some(Epoch(8))).unwrap(), None);
 }
