@@ -242,7 +242,7 @@ fn a_step_that_fails_is_tried_again_and_not_for_ever() {
         assert_eq!(failed(&mut driven, view), []);
         assert_eq!(driven.state, before);
         (0..3).for_each(|rank| {
-            drop(driven.ack(member(rank, 1), view + 1, held(&genesis(), 0, false)))
+            drop(driven.ack(member(rank, 1), view + 1, held(&genesis(), 0, false)));
         });
     }
     let told = failed(&mut driven, most + 1);

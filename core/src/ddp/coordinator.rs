@@ -286,8 +286,7 @@ impl CoordinatorState {
         if !self.is_member(told_by) {
             return;
         }
-        let members = self.ranks();
-        let named = members.into_iter().filter(|rank| lost.contains(rank));
+        let named = self.ranks().into_iter().filter(|rank| lost.contains(rank));
         let others = named.filter(|&rank| rank != told_by.rank);
         self.futile.are_apart(told_by.rank, others);
         if again {
