@@ -9,7 +9,11 @@
 
 mod net;
 
+use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use net::proxy::Proxy;
@@ -17,13 +21,16 @@ use net::{
     RankProcess, Seen, Tiny, committed, config, coordinator, coordinator_with, genesis, loopback,
     rank, rank_options, timing, token, wait_for,
 };
+use redb::ReadableDatabase;
 use selvedge_core::ddp::net::{
-    Calls, CoordinatorError, CoordinatorOptions, NetEvent, Noted, RankError, Start, Store,
+    Calls, CoordinatorError, CoordinatorOptions, CoordinatorServer, Given, NetEvent, Network,
+    Noted, OptionsError, RankClient, RankError, Start, Store, TcpSockets, Trainee, TraineeError,
 };
 use selvedge_core::ddp::{
-    AbortReason, CommitRecord, Epoch, Failure, Rank, RunConfig, Schedule, SeedSlot, SeedStage,
-    SlotId, SlotRules,
+    AbortReason, CommitRecord, Epoch, Failure, GateMetrics, Rank, RunConfig, Schedule, SeedSlot,
+    SeedStage, SlotId, SlotRules,
 };
+use tokio::net::{TcpListener, TcpStream};
 
 const BATCHES: [u64; 4] = [1, 2, 1, 3];
 
@@ -106,11 +113,15 @@ fn agree(seen: &[Seen]) {
     }
 }
 
-fn seen(ranks: &[RankProcess]) -> Vec<Seen> {
-    ranks
-        .iter()
-        .map(|rank| rank.seen.lock().unwrap().clone())
-        .collect()
+/// The epoch of the record in a rank's file.
+fn checkpointed(path: &Path) -> Epoch {
+    let table: redb::TableDefinition<'_, &str, &[u8]> = redb::TableDefinition::new("state");
+    let file = redb::Database::open(path).unwrap();
+    let state = file.begin_read().unwrap().open_table(table).unwrap();
+    let bytes = state.get("record").unwrap().expect("it has a checkpoint");
+    postcard::from_bytes::<CommitRecord>(bytes.value())
+        .unwrap()
+        .epoch
 }
 
 fn tiny(rank: u32) -> Tiny {
@@ -348,14 +359,10 @@ fn all_of_a_run_was_stopped_and_begins_again_from_checkpoints() {
     let first = ranks(server.address);
     wait_for(&server.news, committed(6));
     server.process.kill();
-    let before = seen(&first);
     first.into_iter().for_each(|rank| rank.process.kill());
-    // The last epoch that every rank has a checkpoint of, at the latest.
-    let again = before
-        .iter()
-        .map(|seen| seen.epochs.last().unwrap().0)
-        .min()
-        .unwrap();
+    // The last epoch that every rank has a checkpoint of, or of a later one: what their files say.
+    let kept = (0..3).map(|r| checkpointed(&folder.path().join(format!("rank-{r}.redb"))));
+    let again = kept.min().unwrap();
     let mut options =
         CoordinatorOptions::new(config, Start::Again(Some(again)), token(), loopback());
     options.timing = timing();
@@ -373,4 +380,140 @@ fn all_of_a_run_was_stopped_and_begins_again_from_checkpoints() {
     for pair in log.windows(2) {
         pair[1].follows(&pair[0]).unwrap();
     }
+}
+
+#[test]
+fn a_beginning_again_that_cannot_be_forgets_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("coordinator.redb");
+    let config = config(2, 6);
+    let open = || Store::open_or_create(&path, config.run).unwrap();
+    let server = coordinator(config, loopback(), open());
+    finish(all_ranks(&config, server.address), 6);
+    server.process.join().unwrap();
+    let kept = || {
+        let store = open();
+        (store.durable().unwrap(), store.log().unwrap())
+    };
+    let before = kept();
+    let taken = std::net::TcpListener::bind(loopback()).unwrap();
+    let mut options = CoordinatorOptions::new(
+        config,
+        Start::Again(Some(Epoch(2))),
+        token(),
+        taken.local_addr().unwrap(),
+    );
+    let bind = |options: CoordinatorOptions| {
+        let bound = CoordinatorServer::bind(TcpSockets, options, open());
+        net::runtime().block_on(bound).map(|_| ())
+    };
+    let error = bind(options.clone()).unwrap_err();
+    assert!(matches!(error, CoordinatorError::Listen(_)), "{error}");
+    options.listen = loopback();
+    let mut other = options.clone();
+    other.config.last_epoch = Epoch(1);
+    let error = bind(other).unwrap_err();
+    assert!(matches!(error, CoordinatorError::Config(_)), "{error}");
+    assert_eq!(kept(), before);
+    bind(options).unwrap();
+    assert_eq!(open().log().unwrap(), before.1[..3]);
+}
+
+/// Sockets whose door panics when it is told to.
+#[derive(Clone)]
+struct Doomed(Arc<AtomicBool>);
+
+impl Network for Doomed {
+    type Stream = TcpStream;
+    type Listener = TcpListener;
+
+    async fn connect(&self, to: SocketAddr) -> io::Result<TcpStream> {
+        TcpSockets.connect(to).await
+    }
+
+    async fn bind(&self, to: SocketAddr) -> io::Result<TcpListener> {
+        TcpSockets.bind(to).await
+    }
+
+    async fn accept(&self, at: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+        let accepted = TcpSockets.accept(at).await;
+        assert!(!self.0.load(Ordering::SeqCst), "as the test wants it");
+        accepted
+    }
+
+    fn local_addr(&self, of: &TcpListener) -> io::Result<SocketAddr> {
+        TcpSockets.local_addr(of)
+    }
+}
+
+#[test]
+fn a_door_that_is_gone_is_an_error_of_its_own() {
+    let config = config(2, 5);
+    let doomed = Doomed(Arc::new(AtomicBool::new(true)));
+    let options = CoordinatorOptions::new(config, Start::GoOnOr(genesis()), token(), loopback());
+    let error = net::runtime().block_on(async {
+        let store = Store::in_memory(config.run).unwrap();
+        let server = CoordinatorServer::bind(doomed.clone(), options, store);
+        let server = server.await.unwrap();
+        let address = server.local_addr().unwrap();
+        // A handle keeps the queue open.
+        let _handle = server.handle();
+        let _knock = tokio::spawn(TcpStream::connect(address));
+        server.serve().await.unwrap_err()
+    });
+    assert!(
+        matches!(error, CoordinatorError::DoorShut { .. }),
+        "{error}"
+    );
+    let server = coordinator(config, loopback(), Store::in_memory(config.run).unwrap());
+    let error = net::runtime().block_on(async {
+        let options = rank_options(&config, 0, server.address);
+        let client = RankClient::bind(doomed, options, tiny(0)).await.unwrap();
+        let port = client.local_addr().unwrap().port();
+        let to = SocketAddr::new(server.address.ip(), port);
+        let _knock = tokio::spawn(TcpStream::connect(to));
+        client.run().await.unwrap_err()
+    });
+    assert!(
+        matches!(error, RankError::ConnectionsEnded { .. }),
+        "{error}"
+    );
+    server.process.kill();
+}
+
+#[test]
+fn a_bucket_that_no_frame_can_hold_is_refused_before_anything_begins() {
+    /// As large as it is said to be, without being there.
+    struct Huge(Tiny);
+    impl Trainee for Huge {
+        fn bucket_len(&self) -> usize {
+            1 << 29
+        }
+        fn gradient(&mut self, epoch: Epoch, step: u64, bucket: &mut [f64]) -> Given {
+            self.0.gradient(epoch, step, bucket)
+        }
+        fn apply_step(&mut self, sum: &[f64], active: u32, applied: u64) {
+            self.0.apply_step(sum, active, applied);
+        }
+        fn apply_epoch(&mut self, record: &CommitRecord) {
+            self.0.apply_epoch(record);
+        }
+        fn measure(&mut self, slot: SlotId) -> GateMetrics {
+            self.0.measure(slot)
+        }
+        fn save(&self) -> Vec<u8> {
+            self.0.save()
+        }
+        fn load(&mut self, bytes: &[u8]) -> Result<(), TraineeError> {
+            self.0.load(bytes)
+        }
+    }
+    let config = config(2, 5);
+    let options = rank_options(&config, 0, loopback());
+    let bound = RankClient::bind(TcpSockets, options, Huge(tiny(0)));
+    let error = net::runtime().block_on(bound).map(|_| ()).unwrap_err();
+    assert!(
+        matches!(error, RankError::Options(OptionsError::Bucket { len, .. }) if len == 1 << 29),
+        "{error}"
+    );
 }
