@@ -83,11 +83,16 @@ pub fn run<M: Subject>(model: &M, order: Order, run: &ModelRun<'_>) -> ModelEnd 
         Order::Lean => match lean(model.clone(), None, run) {
             far @ Found::Violated { .. } => match shortest(model, None, run) {
                 (near @ Found::Violated { .. }, is_shortest) => (near, is_shortest),
-                _ => (far, false),
+                // Time or memory ran out: what was found first is as good, and long.
+                (Found::Stopped { .. } | Found::Complete { .. }, _) => (far, false),
             },
             found => (found, false),
         },
     };
+    told(model, found, is_shortest)
+}
+
+fn told<M: Subject>(model: &M, found: Found<M::Action>, is_shortest: bool) -> ModelEnd {
     match found {
         Found::Complete { states } => ModelEnd::Complete {
             boundary: model.boundary(),
@@ -101,12 +106,27 @@ pub fn run<M: Subject>(model: &M, order: Order, run: &ModelRun<'_>) -> ModelEnd 
             property,
             path,
             states,
-        } => ModelEnd::Violated {
-            failure: failure(property, &path),
-            path: places(model, &path),
-            shortest: is_shortest,
-            states,
-        },
+        } => {
+            let mut path = places(model, &path);
+            let walked = walk(model, &path);
+            let what = match walked.end {
+                // What is told is what its path leads to, and that may be nearer than where the
+                // search saw it.
+                WalkEnd::Violated(failure) => {
+                    path.truncate(1 + walked.rows.len());
+                    return ModelEnd::Violated {
+                        failure,
+                        path,
+                        shortest: is_shortest,
+                        states,
+                    };
+                }
+                WalkEnd::Well => "leads to a state in which all properties hold".to_owned(),
+                WalkEnd::Stale(why) => format!("cannot be walked: {why}"),
+            };
+            let what = format!("the search found '{property}', and its own path {what}");
+            ModelEnd::Failed { states, what }
+        }
     }
 }
 
@@ -220,9 +240,15 @@ fn places<M: Subject>(model: &M, path: &[M::Action]) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
     use std::time::Duration;
 
+    use stateright::Property;
+
     use super::*;
+    use crate::checker;
     use crate::epoch::{EpochModel, Faults, Mutant};
     use crate::ticket::{Boundary, TicketModel};
 
@@ -285,6 +311,114 @@ mod tests {
             panic!("{:?}", walked.end);
         };
         assert_eq!(failure.signature, "identity");
+    }
+
+    /// A model whose second search takes for ever.
+    #[derive(Clone)]
+    struct SlowAgain(TicketModel, Arc<AtomicUsize>);
+
+    impl Model for SlowAgain {
+        type State = <TicketModel as Model>::State;
+        type Action = <TicketModel as Model>::Action;
+
+        fn init_states(&self) -> Vec<Self::State> {
+            self.1.fetch_add(1, Ordering::SeqCst);
+            self.0.init_states()
+        }
+
+        fn actions(&self, state: &Self::State, actions: &mut Vec<Self::Action>) {
+            self.0.actions(state, actions);
+        }
+
+        fn next_state(&self, last: &Self::State, action: Self::Action) -> Option<Self::State> {
+            if self.1.load(Ordering::SeqCst) == 2 {
+                thread::sleep(Duration::from_secs(2));
+            }
+            self.0.next_state(last, action)
+        }
+
+        fn properties(&self) -> Vec<Property<Self>> {
+            vec![Property::always("no-mix", |model: &Self, state| {
+                violated(&model.0, state).is_none()
+            })]
+        }
+    }
+
+    impl Subject for SlowAgain {
+        fn boundary(&self) -> String {
+            Subject::boundary(&self.0)
+        }
+
+        fn columns(&self) -> Vec<String> {
+            self.0.columns()
+        }
+
+        fn act(&self, before: &Self::State, action: &Self::Action) -> (usize, String) {
+            Subject::act(&self.0, before, action)
+        }
+
+        fn look(&self, state: &Self::State, column: usize) -> String {
+            self.0.look(state, column)
+        }
+    }
+
+    fn mixes() -> TicketModel {
+        TicketModel {
+            boundary: Boundary::Nothing,
+            batches: vec![1, 2],
+            epochs: 2,
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_made_shorter_is_told_by_its_own_path() {
+        let model = SlowAgain(mixes(), Arc::default());
+        let budget = ModelRun::new(Duration::from_secs(3), &|_| ());
+        let end = run(&model, Order::Lean, &budget);
+        let ModelEnd::Violated {
+            failure,
+            path,
+            shortest,
+            ..
+        } = end
+        else {
+            panic!("{end:?}");
+        };
+        assert!(!shortest, "there was time for a second search");
+        assert_eq!(walk(&mixes(), &path).end, WalkEnd::Violated(failure));
+    }
+
+    #[test]
+    fn a_failure_is_what_its_path_leads_to_or_the_engines_own() {
+        let model = mixes();
+        let (found, _) = checker::shortest(&model, None, &minute(&|_| ()));
+        let Found::Violated { path, .. } = found else {
+            panic!("{found:?}");
+        };
+        let end = |property, path: &[_]| {
+            let (path, states) = (path.to_vec(), 7);
+            let found = Found::Violated {
+                property,
+                path,
+                states,
+            };
+            told(&model, found, false)
+        };
+        // One that goes on behind the violation, and saw another property there.
+        let mut state = model.init_states().remove(0);
+        for action in &path {
+            state = model.next_state(&state, action.clone()).unwrap();
+        }
+        let mut further = Vec::new();
+        model.actions(&state, &mut further);
+        let longer = [&path[..], &further[..1]].concat();
+        assert_eq!(end("progress", &longer), end("no-mix", &path));
+        assert!(matches!(end("no-mix", &path), ModelEnd::Violated { .. }));
+        let well = end("no-mix", &path[..2]);
+        assert!(
+            matches!(&well, ModelEnd::Failed { what, .. } if what.contains("all properties hold")),
+            "{well:?}"
+        );
     }
 
     #[test]

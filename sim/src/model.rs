@@ -167,6 +167,13 @@ pub enum ModelEnd {
         /// Bytes that the process held.
         bytes: u64,
     },
+    /// The checker contradicts itself: what it found is not there.
+    Failed {
+        /// Different states by then.
+        states: u64,
+        /// What is wrong.
+        what: String,
+    },
     /// A property does not hold.
     Violated {
         /// Which.

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use selvedge_core::ddp::{
-    CommitRecord, Contribution, CoordinatorAction, CoordinatorEvent, CoordinatorState, Failure,
-    Incarnation, Member, Question, Rank, RankAction, RankConfig, RankEvent, RankState, RankWait,
-    Reduced, Reduction, StepTag, Vote,
+    CommitRecord, Contribution, CoordinatorAction, CoordinatorEvent, CoordinatorState, Decision,
+    Durable, Failure, Incarnation, Member, Question, Rank, RankAction, RankConfig, RankEvent,
+    RankState, RankWait, Reduced, Reduction, StepTag, Vote,
 };
 
 use super::world::{Broken, Coordinator, Given, Heal, StepResult, World};
@@ -96,7 +96,14 @@ impl World {
         }
     }
 
+    /// A step of the search.
     pub(super) fn act(&mut self, model: &EpochModel, action: Action) {
+        self.step(model, action);
+        self.note_probes(action);
+    }
+
+    /// The same, where it proves nothing that it was there: while the run is formed.
+    pub(super) fn step(&mut self, model: &EpochModel, action: Action) {
         match action {
             Action::ToCoordinator(rank) => {
                 if let Some(message) = self.node_mut(rank).to_coordinator.pop_front() {
@@ -153,7 +160,6 @@ impl World {
             }
         }
         self.forget_what_nobody_needs(model);
-        self.note_probes(action);
     }
 
     pub(super) fn tell_rank(&mut self, model: &EpochModel, rank: Rank, event: RankEvent) {
@@ -226,14 +232,7 @@ impl World {
             |other: &CommitRecord| other.epoch == epoch && other.schedule != record.schedule;
         let asymmetric = records.any(differs);
         self.break_if(asymmetric, Broken::GateSymmetry);
-        let questions = record.schedule.questions().into_iter();
-        questions
-            .map(|question| Vote {
-                question,
-                passed: passes(rank, question),
-                score: rank.0,
-            })
-            .collect()
+        votes(rank, &record.schedule.questions())
     }
 
     /// A rank has applied a record: is it the one that was decided?
@@ -395,8 +394,14 @@ impl World {
         let Coordinator::Up(state) = &mut self.coordinator else {
             return;
         };
+        let before = Arc::clone(state);
         let mut out = Vec::new();
-        Arc::make_mut(state).on(event, &mut out);
+        let state = Arc::make_mut(state);
+        state.on(event, &mut out);
+        let record = &state.durable().record;
+        let lost = record.epoch != before.durable().record.epoch
+            && !every_vote_counts(before.durable(), record);
+        self.break_if(lost, Broken::VoteLost);
         self.do_coordinator(out);
     }
 
@@ -406,8 +411,6 @@ impl World {
                 CoordinatorAction::Persist => {
                     let record = &self.durable().record;
                     let (epoch, digest) = (record.epoch.0 as usize, record.digest());
-                    let lost = !every_vote_counts(record);
-                    self.break_if(lost, Broken::VoteLost);
                     match self.log.get(epoch).copied() {
                         None if self.log.len() == epoch => self.log.push(digest),
                         decided => self.break_if(decided != Some(digest), Broken::Agreement),
@@ -516,22 +519,37 @@ pub(super) fn passes(rank: Rank, question: Question) -> bool {
     (rank.0 + question.slot.0).is_multiple_of(2)
 }
 
-/// Whether the record's decisions are what the slots' declared reductions make of what its
-/// voters' gates say. Counted here once more, and not asked of core.
-fn every_vote_counts(record: &CommitRecord) -> bool {
-    record.decisions.iter().all(|decision| {
-        let question = decision.question;
-        let voters = record.ballots.iter().map(|ballot| ballot.voter);
-        let (mut all, mut yes, mut scores) = (0, 0, 0);
-        for voter in voters {
-            all += 1;
-            yes += u32::from(passes(voter, question));
-            scores += u64::from(voter.0);
-        }
-        let rules = record
-            .schedule
-            .slot(question.slot)
-            .map(|slot| *slot.rules());
+/// What a rank answers to these questions.
+pub(super) fn votes(rank: Rank, questions: &[Question]) -> Vec<Vote> {
+    let vote = |&question: &Question| Vote {
+        question,
+        passed: passes(rank, question),
+        score: rank.0,
+    };
+    questions.iter().map(vote).collect()
+}
+
+/// Whether the record after `before` holds the votes of exactly its members, each as its rank's
+/// gate gave it, and answers every question of the slots before it by what the slot's declared
+/// reduction makes of these votes. Counted here once more, and not asked of core.
+pub(super) fn every_vote_counts(before: &Durable, record: &CommitRecord) -> bool {
+    let schedule = &before.record.schedule;
+    let questions = schedule.questions();
+    let voters: Vec<Rank> = before.members.iter().map(|member| member.rank).collect();
+    let as_given = record.ballots.len() == voters.len()
+        && (record.ballots.iter().zip(&voters)).all(|(ballot, &voter)| {
+            ballot.voter == voter && ballot.votes == votes(voter, &questions)
+        });
+    let answered = record.decisions.len() == questions.len();
+    let as_meant = |(decision, &question): (&Decision, &Question)| {
+        let all = u32::try_from(voters.len()).unwrap_or(u32::MAX);
+        let yes = voters
+            .iter()
+            .filter(|&&voter| passes(voter, question))
+            .count();
+        let yes = u32::try_from(yes).unwrap_or(u32::MAX);
+        let scores = voters.iter().map(|voter| u64::from(voter.0)).sum::<u64>();
+        let rules = schedule.slot(question.slot).map(|slot| *slot.rules());
         let passed = match rules.map(|rules| rules.reduction) {
             Some(Reduction::All) => yes == all,
             Some(Reduction::Any) => yes > 0,
@@ -541,8 +559,9 @@ fn every_vote_counts(record: &CommitRecord) -> bool {
             // About a slot that is not there nothing can be decided.
             None => return false,
         };
-        decision.passed == passed
-    })
+        decision.question == question && decision.passed == passed
+    };
+    as_given && answered && record.decisions.iter().zip(&questions).all(as_meant)
 }
 
 /// A rank among at most eight.

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use selvedge_core::ddp::{
-    CoordinatorSays, CoordinatorWait, Member, Rank, RankSays, RankWait, SeedStage,
+    CoordinatorSays, CoordinatorWait, Member, Rank, RankSays, RankWait, SeedStage, View,
 };
 
 use super::world::{Coordinator, World};
@@ -174,6 +174,14 @@ macro_rules! probe {
 }
 
 impl World {
+    /// Whether a life that was a member, or was to be one again, is none any more.
+    pub(super) fn has_evicted(&self) -> bool {
+        let durable = self.durable();
+        let mut lives = durable.lives.iter();
+        // The first view is the one in which the run was formed.
+        durable.view > View(1) && lives.any(|life| !durable.members.contains(life))
+    }
+
     /// Notes where the search has been; the names are those of scenarios' `must_reach`.
     pub(super) fn note_probes(&self, action: Action) {
         let record = &self.durable().record;
@@ -183,7 +191,7 @@ impl World {
         probe!("rejoined" if (self.nodes.iter())
             .any(|n| n.state.incarnation().0 > 1 && n.state.is_done()));
         probe!("copied" if matches!(action, Action::Healed(_)));
-        probe!("evicted" if self.durable().members.len() < self.nodes.len());
+        probe!("evicted" if self.has_evicted());
         probe!("false-suspicion" if matches!(action, Action::Suspect(_)));
         probe!("failed-step" if matches!(action, Action::StepFails(_)));
         probe!("coordinator-back" if matches!(action, Action::CoordinatorRestart));

@@ -25,6 +25,8 @@ pub enum Mutant {
     MajorityCommit,
     /// Every rank's votes are replaced by what rank 0 thinks (the origin's gate sync).
     Rank0Decides,
+    /// One vote of one rank is turned into its opposite.
+    ForgedVote,
     /// A message is for a rank, whichever life of it (the first trap).
     AnyLifeTakesIt,
     /// Whoever is connected again is a member again, in the life it has (the second trap).
@@ -38,13 +40,17 @@ pub enum Mutant {
 }
 
 impl Mutant {
-    /// All that break something.
-    pub const ALL: [Mutant; 10] = [
+    /// All of them. The last two break nothing as long as a connection keeps the order of its
+    /// messages and ends with either end of it, which is the network of this model; where a
+    /// message of a former connection may come late, as in
+    /// [`selvedge_sim::world`], the view of an arrival is needed.
+    pub const ALL: [Mutant; 11] = [
         Mutant::NoFlush,
         Mutant::MidEpochJoin,
         Mutant::VolatileView,
         Mutant::MajorityCommit,
         Mutant::Rank0Decides,
+        Mutant::ForgedVote,
         Mutant::AnyLifeTakesIt,
         Mutant::HelloRejoins,
         Mutant::FailedStaysMember,
@@ -62,6 +68,7 @@ impl Mutant {
             Mutant::VolatileView => "volatile-view",
             Mutant::MajorityCommit => "majority-commit",
             Mutant::Rank0Decides => "rank-0-decides",
+            Mutant::ForgedVote => "forged-vote",
             Mutant::AnyLifeTakesIt => "any-life-takes-it",
             Mutant::HelloRejoins => "hello-rejoins",
             Mutant::FailedStaysMember => "failed-stays-member",
@@ -90,6 +97,11 @@ impl Mutant {
             (Mutant::Rank0Decides, RankSays::Arrive { votes, .. }) => {
                 for vote in votes {
                     vote.passed = passes(Rank(0), vote.question);
+                }
+            }
+            (Mutant::ForgedVote, RankSays::Arrive { votes, .. }) if from == Rank(1) => {
+                if let Some(vote) = votes.first_mut() {
+                    vote.passed = !vote.passed;
                 }
             }
             (Mutant::ArriveOfAnyLife, RankSays::Arrive { .. }) => {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use selvedge_core::ddp::{Incarnation, Reduction, SeedStage};
+use selvedge_core::ddp::{Ballot, CommitRecord, Incarnation, Member, Reduction, SeedStage};
 use selvedge_sim::{Class, Verdict};
 
 use super::*;
@@ -154,6 +154,40 @@ fn votes_that_rank_0_overrides_are_missed() {
 }
 
 #[test]
+fn a_vote_that_is_forged_is_missed() {
+    let model = EpochModel::of(2).from(Begin::AtGate(Reduction::All));
+    dies(Mutant::ForgedVote, model, "every-vote-counts", 6);
+}
+
+#[test]
+fn a_question_without_a_decision_and_a_voter_without_a_vote_are_missed() {
+    let model = EpochModel::of(2).from(Begin::ThreeSlots);
+    let world = World::formed(&model);
+    let before = world.durable();
+    let questions = before.record.schedule.questions();
+    assert_eq!(questions.len(), 2);
+    let ballot = |member: &Member| Ballot {
+        voter: member.rank,
+        votes: drive::votes(member.rank, &questions),
+    };
+    let ballots = before.members.iter().map(ballot).collect();
+    let record = (before.record.next(before.view, ballots, &[], 0)).unwrap();
+    assert!(drive::every_vote_counts(before, &record));
+    let less: [fn(&mut CommitRecord); 5] = [
+        |record| record.decisions.clear(),
+        |record| record.decisions.truncate(1),
+        |record| record.ballots.truncate(1),
+        |record| record.decisions.swap(0, 1),
+        |record| record.decisions[0].passed = !record.decisions[0].passed,
+    ];
+    for (number, change) in less.iter().enumerate() {
+        let mut record = record.clone();
+        change(&mut record);
+        assert!(!drive::every_vote_counts(before, &record), "{number}");
+    }
+}
+
+#[test]
 fn the_first_trap_a_message_for_an_earlier_life() {
     let faults = Faults {
         crashes: 1,
@@ -201,20 +235,31 @@ fn the_third_trap_all_wait_for_a_rank_that_has_failed() {
 
 /// Where a connection keeps the order of its messages and ends with either end of it, these
 /// two keys tell nothing that is not known: an arrival in an old view comes before the answer
-/// to the new one, and one of an old life before that life's end. They are kept all the same.
+/// to the new one, and one of an old life before that life's end. The simulated world, where
+/// messages of former connections may come late, shows that the view is needed there; the life
+/// is redundant there too.
 #[test]
 fn the_view_and_the_life_of_an_arrival_are_redundant_on_ordered_connections() {
     for faults in [Faults::RANKS, Faults::COORDINATOR] {
-        let model = EpochModel::of(2).with(faults);
-        for of in [Mutant::ArriveInAnyView, Mutant::ArriveOfAnyLife] {
-            let found = mutant(of, model);
-            assert_eq!(
-                found.verdict.class(),
-                Class::Bounded,
-                "{of:?}: {:?}",
-                found.verdict
-            );
-        }
+        are_redundant(EpochModel::of(2).with(faults));
+    }
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "minutes unless it is a release build")]
+fn the_view_and_the_life_of_an_arrival_are_redundant_with_three_ranks_too() {
+    are_redundant(EpochModel::of(3).with(Faults::RANKS));
+}
+
+fn are_redundant(model: EpochModel) {
+    for of in [Mutant::ArriveInAnyView, Mutant::ArriveOfAnyLife] {
+        let found = search_lean(model.but(of), &model.boundary(), ENOUGH);
+        assert_eq!(
+            found.verdict.class(),
+            Class::Bounded,
+            "{of:?}: {:?}",
+            found.verdict
+        );
     }
 }
 
@@ -289,6 +334,22 @@ fn the_search_goes_where_it_should() {
         let model = EpochModel::of(2).with(faults);
         let found = search(Never(model, reached), "", ENOUGH);
         assert_eq!(found.verdict.class(), Class::Violated, "never: {what}");
+    }
+}
+
+/// A run that is being formed has fewer members than ranks, and nobody is evicted.
+#[test]
+fn only_who_was_lost_is_evicted() {
+    for begin in [Begin::Blending, Begin::ThreeSlots] {
+        let well = EpochModel::of(3).from(begin);
+        let found = search(Never(well, World::has_evicted), "", ENOUGH);
+        assert_eq!(found.verdict.class(), Class::Bounded, "{:?}", found.verdict);
+        let faults = Faults {
+            crashes: 1,
+            ..Faults::NONE
+        };
+        let found = search(Never(well.with(faults), World::has_evicted), "", ENOUGH);
+        assert_eq!(found.verdict.class(), Class::Violated);
     }
 }
 

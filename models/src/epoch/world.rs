@@ -146,7 +146,7 @@ impl World {
         let ranks: Vec<Rank> = world.ranks().collect();
         for deliver in [Action::ToCoordinator, Action::ToRank] {
             for &rank in &ranks {
-                world.act(model, deliver(rank));
+                world.step(model, deliver(rank));
             }
         }
         world

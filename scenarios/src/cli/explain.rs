@@ -23,7 +23,7 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<Exit, Stop> {
         let text = timeline::text(&least.trace, &given::headline(&seed), options);
         say(&format!("as small as can be: {}", least.why))?;
         say(&format!(
-            "Each of its actions is needed.\n\n{}",
+            "No path with fewer actions violates anything.\n\n{}",
             text.trim_end()
         ))?;
         return Ok(Exit::Ok);

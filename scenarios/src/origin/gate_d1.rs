@@ -2,6 +2,9 @@
 //! what all of them take: the seed is blended into models two thirds of which said that it is not
 //! ready. The message is annotated; nothing counts, nothing fails.
 //!
+//! **The majority is our yardstick, not the origin's:** it has two ranks and declares no rule. Its
+//! protocol before took the minimum, so that all had to pass; by that rule too this seed stays.
+//!
 //! What ships: a gate declares how its votes are reduced, and the record holds every vote.
 
 use selvedge_core::ddp::Reduction;

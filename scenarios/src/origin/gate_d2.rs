@@ -1,5 +1,6 @@
 //! The other way round from D1: two of three ranks find the seed ready, rank 0 does not, and it
-//! stays where it is on all of them. Their votes were never looked at.
+//! stays where it is on all of them. Their votes were never looked at. (Of a majority only we speak:
+//! the origin declares no rule, and by the minimum of its protocol before, the seed had to stay.)
 //!
 //! What ships: a vote that says yes counts as much on rank 1 as on rank 0.
 

@@ -18,7 +18,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     source: include_str!("gate_d4.rs"),
     twin: Bodies::of_model(body!(twin(), Shortest)),
     shipped: Bodies::of_model(body!(SHIPPED, Lean)),
-    signature: "agreement",
+    signature: "gate-symmetry",
     must_reach: &["asked-twice", "done", "failed-step"],
     engines: &[stateright(Expect::Finds).states(395)],
 };

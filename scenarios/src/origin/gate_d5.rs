@@ -1,6 +1,6 @@
-//! Rank 0 is at the end of training, rank 1 at the end of blending. Both take part in the same
-//! broadcast, and rank 0's pass, which was about whether to begin blending, lets rank 1's seed
-//! through to holding: its alpha jumps to 1.
+//! Rank 0 is at the end of training; rank 1, an epoch ahead, has begun to blend in, and a policy
+//! tells both to go on. Both take part in the same broadcast, and rank 0's pass, which was about
+//! whether to begin blending, lets rank 1's seed through to holding: its alpha jumps from 0 to 1.
 //!
 //! What ships: a decision answers a question of a slot, a gate and a stage, or is not taken.
 
@@ -18,7 +18,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     source: include_str!("gate_d5.rs"),
     twin: Bodies::of_model(body!(twin(), Shortest)),
     shipped: Bodies::of_model(body!(SHIPPED, Lean)),
-    signature: "agreement",
+    signature: "gate-symmetry",
     must_reach: &["asked-twice", "evicted", "false-suspicion"],
     engines: &[stateright(Expect::Finds).states(1_851)],
 };
@@ -32,6 +32,10 @@ const SHIPPED: EpochModel = EpochModel::of(2).from(Begin::ThreeSlots).with(Fault
 
 fn twin() -> GateSyncModel {
     let trains = SlotAt::due(0, stage::TRAINING);
-    let blends = SlotAt::due(0, stage::BLENDING);
+    let blends = SlotAt {
+        commanded: true,
+        passes: false,
+        ..SlotAt::new(0, stage::BLENDING)
+    };
     GateSyncModel::of(&[&[trains], &[blends]])
 }

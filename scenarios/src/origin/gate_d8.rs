@@ -19,7 +19,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     source: include_str!("gate_d8.rs"),
     twin: Bodies::of_model(body!(twin(), Shortest)),
     shipped: Bodies::of_model(body!(SHIPPED, Lean)),
-    signature: "agreement",
+    signature: "gate-symmetry",
     must_reach: &["asked", "false-suspicion", "passed", "rejoined"],
     engines: &[stateright(Expect::Finds).states(1_151)],
 };

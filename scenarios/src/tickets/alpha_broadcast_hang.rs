@@ -25,7 +25,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     engines: &[stateright(Expect::Finds).states(2_268)],
 };
 
-/// Three loaders of different length, and a rank that may die in the middle.
+/// Loaders of one, two and one batches, and a rank that may die in the middle.
 const SHIPPED: EpochModel = EpochModel::of(3).with(Faults {
     crashes: 1,
     ..Faults::NONE

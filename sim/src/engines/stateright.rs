@@ -40,6 +40,7 @@ fn search(host: &Arc<Host>, spec: &UnitSpec, body: ModelBody) -> End {
         ModelEnd::Complete { states, .. }
         | ModelEnd::Cut { states }
         | ModelEnd::OutOfMemory { states, .. }
+        | ModelEnd::Failed { states, .. }
         | ModelEnd::Violated { states, .. } => *states,
     };
     host.set_executions(states);
@@ -51,6 +52,7 @@ fn search(host: &Arc<Host>, spec: &UnitSpec, body: ModelBody) -> End {
     match end {
         ModelEnd::Complete { boundary, .. } => End::Complete { drawn: boundary },
         ModelEnd::Cut { .. } => End::Cut,
+        ModelEnd::Failed { what, .. } => End::Failed { what },
         ModelEnd::OutOfMemory { states, bytes } => End::Failed {
             what: format!(
                 "memory ran out: the search was stopped after {states} states, when the process \
