@@ -25,6 +25,8 @@ mod epoch_mid_join;
 mod epoch_no_flush;
 mod epoch_three_ranks;
 mod epoch_three_ranks_all;
+mod epoch_three_ranks_rejoin;
+mod epoch_two_ranks_all;
 mod epoch_volatile_view;
 mod free_batch_duplicate;
 mod freed_under_step;
@@ -93,6 +95,8 @@ pub const ALL: &[&Scenario] = &[
     &lighthouse_identity_reuse::SCENARIO,
     &lighthouse_dead_counted::SCENARIO,
     &early_stop_all_for_any::SCENARIO,
+    &epoch_two_ranks_all::SCENARIO,
+    &epoch_three_ranks_rejoin::SCENARIO,
     &epoch_three_ranks::SCENARIO,
     &epoch_four_ranks::SCENARIO,
     &epoch_three_ranks_all::SCENARIO,

@@ -1,5 +1,8 @@
 //! The epoch gate with three ranks and each kind of fault once: a rank dies, one rejoins, one is
-//! suspected falsely, the coordinator dies and comes back. This is a night's work.
+//! suspected falsely, the coordinator dies and comes back. This is a night's work, and **has never
+//! been seen to the end**: on two cores that others used too, eight minutes went through 5.7
+//! million states (84 MB), of perhaps ten times as many, so no count is pinned. Without the
+//! coordinator's return it is complete: 826,525 states.
 //!
 //! The twin takes a message for a rank's earlier life, with three ranks as with two.
 
