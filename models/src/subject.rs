@@ -407,7 +407,7 @@ mod tests {
         // One that goes on behind the violation, and saw another property there.
         let mut state = model.init_states().remove(0);
         for action in &path {
-            state = model.next_state(&state, action.clone()).unwrap();
+            state = model.next_state(&state, *action).unwrap();
         }
         let mut further = Vec::new();
         model.actions(&state, &mut further);
