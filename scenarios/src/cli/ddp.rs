@@ -269,10 +269,11 @@ fn summary(report: &DdpReport, chaos: Option<u64>) -> String {
     let verdict = match &report.violations[..] {
         [] if report.interrupted => "Interrupted; what was applied until then agrees.".to_owned(),
         [] => format!(
-            "Every rank's alpha is the same in every epoch: {} records of {} epochs compared, bit by \
-             bit; alpha moved {} times; {losses}; {}.",
+            "Every rank's alpha is the same in every epoch: {} records of {} epochs and {} states of \
+             the parameters compared, bit by bit; alpha moved {} times; {losses}; {}.",
             report.records_compared,
             report.epochs,
+            report.parameters_compared,
             report.alpha_moves,
             seconds(report.took_s)
         ),
@@ -296,6 +297,7 @@ mod tests {
             over: true,
             interrupted,
             records_compared: 8,
+            parameters_compared: 6,
             violations,
             ranks: Vec::new(),
             coordinator_lives: 1,

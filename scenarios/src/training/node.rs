@@ -106,6 +106,7 @@ pub fn run_rank(job: RankJob, stop: impl Fn() -> bool) -> Result<RankReport, Nod
         worker: Worker::new(job.seed, rank, job.batch_time),
         journal,
         written: None,
+        awaited: None,
         broken: Arc::clone(&broken),
         events: events.clone(),
     };
@@ -221,8 +222,10 @@ fn block_on<T>(stop: impl Fn() -> bool, work: impl Future<Output = T>) -> Result
 struct Trained {
     worker: Worker,
     journal: Option<Journal>,
-    /// The last epoch that is in the journal.
-    written: Option<Epoch>,
+    /// The last record that is in the journal: its epoch and its digest.
+    written: Option<(Epoch, u64)>,
+    /// The same record, where the parameters that go with it must be copied first.
+    awaited: Option<CommitRecord>,
     broken: Arc<Mutex<Option<io::Error>>>,
     events: Events,
 }
@@ -246,21 +249,12 @@ impl Trainee for Trained {
 
     fn apply_epoch(&mut self, record: &CommitRecord) {
         self.worker.apply_epoch(record);
-        if self.written.replace(record.epoch) == Some(record.epoch) {
-            return;
+        // The same again is no news. Another one for the same epoch is what must never be, so it
+        // has to be seen.
+        let one = (record.epoch, record.digest());
+        if self.written.replace(one) != Some(one) {
+            self.write(record);
         }
-        // Who is about to copy the parameters does not have this record's yet.
-        let current = self.worker.applied() == record.applied;
-        let model = current.then(|| self.worker.digest());
-        let line = Line::of(record, model, self.worker.last().filter(|_| current))
-            .with_alphas(|slot| self.worker.alpha(slot));
-        if let Some(Err(error)) = self.journal.as_mut().map(|journal| journal.write(&line)) {
-            self.broken
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .get_or_insert(error);
-        }
-        self.events.tell(&Event::Applied(line));
     }
 
     fn measure(&mut self, slot: SlotId) -> GateMetrics {
@@ -274,7 +268,30 @@ impl Trainee for Trained {
     fn load(&mut self, bytes: &[u8]) -> Result<(), TraineeError> {
         self.worker
             .load(bytes)
-            .map_err(|error| TraineeError(error.to_string()))
+            .map_err(|error| TraineeError(error.to_string()))?;
+        if let Some(record) = self.awaited.take() {
+            self.write(&record);
+        }
+        Ok(())
+    }
+}
+
+impl Trained {
+    /// Writes down, and tells, what was applied.
+    fn write(&mut self, record: &CommitRecord) {
+        // Who is about to copy the parameters does not have this record's yet.
+        let current = self.worker.applied() == record.applied;
+        self.awaited = (!current).then(|| record.clone());
+        let model = current.then(|| self.worker.digest());
+        let line = Line::of(record, model, self.worker.last().filter(|_| current))
+            .with_alphas(|slot| self.worker.alpha(slot));
+        if let Some(Err(error)) = self.journal.as_mut().map(|journal| journal.write(&line)) {
+            self.broken
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get_or_insert(error);
+        }
+        self.events.tell(&Event::Applied(line));
     }
 }
 
@@ -373,5 +390,69 @@ pub fn reason(error: &RankError) -> &'static str {
             Failure::Stalled(_) => "stalled",
         },
         _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use selvedge_core::ddp::RunId;
+
+    use super::*;
+    use crate::training::trajectory::read;
+
+    fn trained(path: &Path) -> Trained {
+        Trained {
+            worker: Worker::new(1, Rank(0), Duration::ZERO),
+            journal: Some(Journal::create(path).unwrap()),
+            written: None,
+            awaited: None,
+            broken: Arc::default(),
+            events: Events::nowhere(),
+        }
+    }
+
+    #[test]
+    fn a_record_is_written_once_and_another_for_its_epoch_as_well() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        let mut trained = trained(&path);
+        let one = genesis(RunId(1));
+        let other = genesis(RunId(2));
+        assert_eq!(one.epoch, other.epoch);
+        trained.apply_epoch(&one);
+        trained.apply_epoch(&one);
+        assert_eq!(read(&path).unwrap().len(), 1);
+        trained.apply_epoch(&other);
+        let lines = read(&path).unwrap();
+        assert_eq!(lines.len(), 2);
+        assert_ne!(lines[0].record, lines[1].record);
+    }
+
+    /// Who joins has a record before it has the parameters: the journal has both.
+    #[test]
+    fn parameters_that_are_copied_are_written_down_when_they_are_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let [here, there] = ["here", "there"].map(|name| dir.path().join(name));
+        let (mut joiner, mut holder) = (trained(&here), trained(&there));
+        let mut record = genesis(RunId(1));
+        holder.apply_epoch(&record);
+        let mut bucket = vec![0.0; Worker::BUCKET];
+        holder.gradient(Epoch(1), 0, &mut bucket);
+        holder.apply_step(&bucket, 1, 1);
+        (record.epoch, record.applied) = (Epoch(1), 1);
+        holder.apply_epoch(&record);
+
+        joiner.apply_epoch(&record);
+        let bare = read(&here).unwrap();
+        assert_eq!((bare.len(), &bare[0].model), (1, &None));
+        joiner.load(&holder.save()).unwrap();
+        let lines = read(&here).unwrap();
+        assert_eq!(lines.len(), 2);
+        assert!(lines[1].completes(&lines[0]));
+        assert_eq!(lines[1], read(&there).unwrap()[1]);
+        joiner.load(&holder.save()).unwrap();
+        assert_eq!(read(&here).unwrap().len(), 2, "another copy is no news");
     }
 }

@@ -16,6 +16,8 @@ use super::job::run_id;
 use super::trajectory::{Author, Disagreement, Line, disagreements, read};
 use crate::serving::Percentiles;
 
+mod account;
+
 /// Why ranks may fail to whom something was done. That tags or records do not fit, say, is no
 /// fault's doing.
 const BY_FAULTS: [&str; 5] = [
@@ -45,6 +47,8 @@ pub struct DdpReport {
     pub interrupted: bool,
     /// Records that were compared, over all lives and the coordinator's log.
     pub records_compared: usize,
+    /// States of the parameters that were compared, over all lives.
+    pub parameters_compared: usize,
     /// Whatever must not be.
     pub violations: Vec<Violation>,
     /// Each rank's lives.
@@ -101,12 +105,21 @@ pub enum Violation {
         /// How far it came.
         epoch: u64,
     },
-    /// The model has learned nothing.
+    /// The model has learned nothing, or nobody knows.
     LossDidNotFall {
         /// Of the first epoch.
-        first: f64,
+        first: Option<f64>,
         /// Of the last.
-        last: f64,
+        last: Option<f64>,
+    },
+    /// Somebody who was there to the end has not written down what he should have.
+    Unwritten {
+        /// The coordinator's log, or whose life.
+        who: String,
+        /// The epochs that should be there.
+        should: (u64, u64),
+        /// The first and the last that are.
+        has: Option<(u64, u64)>,
     },
 }
 
@@ -141,10 +154,25 @@ impl fmt::Display for Violation {
                 )
             }
             Violation::LossDidNotFall { first, last } => {
+                let said = |loss: &Option<f64>| match loss {
+                    Some(loss) => format!("{loss:.4}"),
+                    None => "not known".to_owned(),
+                };
                 write!(
                     f,
-                    "the model has learned nothing: its loss was {first:.4} and is {last:.4}"
+                    "the model has learned nothing: its loss was {} in the first epoch, and in the \
+                     last it is {}",
+                    said(first),
+                    said(last)
                 )
+            }
+            Violation::Unwritten { who, should, has } => {
+                let (from, to) = should;
+                write!(f, "{who} should hold epochs {from} to {to}, and holds ")?;
+                match has {
+                    Some((from, to)) => write!(f, "{from} to {to}"),
+                    None => f.write_str("none"),
+                }
             }
         }
     }
@@ -187,18 +215,32 @@ pub struct FaultReport {
 /// When a journal or the coordinator's store cannot be read.
 pub fn judge(config: &FleetConfig, outcome: &Outcome, took: Duration) -> io::Result<DdpReport> {
     let written = written(config, outcome)?;
-    let newest = written
-        .iter()
+    Ok(weigh(config, outcome, took, &written))
+}
+
+/// What it comes to, where this was written down.
+fn weigh(
+    config: &FleetConfig,
+    outcome: &Outcome,
+    took: Duration,
+    written: &[(Author, Vec<Line>)],
+) -> DdpReport {
+    // The coordinator's log is no life: that a record was made does not say that anybody has it.
+    let lives = (written.iter()).filter(|(author, _)| matches!(author, Author::Life(..)));
+    let newest = lives
+        .clone()
         .filter_map(|(_, lines)| lines.last())
         .map(|line| line.epoch)
         .max();
     let epoch = newest.unwrap_or(0);
-    let losses = losses(&written);
-    let mut violations: Vec<Violation> = disagreements(&written, epoch)
+    let losses = losses(written);
+    let to_the_end = !outcome.interrupted && outcome.over && epoch == config.epochs;
+    let mut violations: Vec<Violation> = disagreements(written, epoch)
         .into_iter()
         .map(Violation::Disagreement)
         .collect();
     violations.extend(wrong_ends(config, outcome));
+    violations.extend(account::unwritten(config, outcome, written));
     if outcome.stuck {
         violations.push(Violation::Stuck { epoch });
     } else if !outcome.interrupted && (!outcome.over || epoch != config.epochs) {
@@ -207,13 +249,15 @@ pub fn judge(config: &FleetConfig, outcome: &Outcome, took: Duration) -> io::Res
             coordinator: outcome.coordinator.clone(),
         });
     }
-    if let ([first, .., last], false) = (&losses[..], outcome.interrupted)
-        && last >= first
-    {
-        let (first, last) = (*first, *last);
-        violations.push(Violation::LossDidNotFall { first, last });
+    if to_the_end && epoch > 1 {
+        let [first, last] = [1, epoch].map(|epoch| losses.get(&epoch).copied());
+        // What is not a number has not fallen either.
+        let fell = first.zip(last).is_some_and(|(first, last)| last < first);
+        if !fell {
+            violations.push(Violation::LossDidNotFall { first, last });
+        }
     }
-    Ok(DdpReport {
+    DdpReport {
         seed: config.seed,
         world: config.world,
         min_world: config.min_world,
@@ -221,19 +265,20 @@ pub fn judge(config: &FleetConfig, outcome: &Outcome, took: Duration) -> io::Res
         batches: (0..config.world).map(|rank| batches(Rank(rank))).collect(),
         over: outcome.over,
         interrupted: outcome.interrupted,
-        records_compared: written.iter().map(|(_, lines)| lines.len()).sum(),
+        records_compared: written.iter().map(|(_, lines)| records(lines)).sum(),
+        parameters_compared: lives.map(|(_, lines)| parameters(lines)).sum(),
         violations,
-        ranks: ranks(outcome, &written),
+        ranks: ranks(outcome, written),
         coordinator_lives: outcome.coordinator_lives,
         faults: (outcome.faults.iter())
             .map(|&(planned, done_at)| FaultReport { planned, done_at })
             .collect(),
-        losses,
-        alpha_moves: alpha_moves(&written),
+        losses: losses.into_values().collect(),
+        alpha_moves: alpha_moves(written),
         commit_ms: latency(outcome.commits.values()),
         step_ms: latency(outcome.steps.values()),
         took_s: took.as_secs_f64(),
-    })
+    }
 }
 
 /// The coordinator's log, and what each life of each rank has applied.
@@ -255,10 +300,12 @@ fn written(config: &FleetConfig, outcome: &Outcome) -> io::Result<Vec<(Author, V
     for (rank, status) in (0..).zip(&outcome.ranks) {
         for life in 1..=status.life {
             let path = config.dir.join(journal(rank, life));
-            // Who was killed at once has none.
-            if path.exists() {
-                written.push((Author::Life(Rank(rank), life), read(&path)?));
-            }
+            // Who was killed at once has none; that others have theirs is looked at later.
+            let lines = match path.exists() {
+                true => read(&path)?,
+                false => Vec::new(),
+            };
+            written.push((Author::Life(Rank(rank), life), lines));
         }
     }
     Ok(written)
@@ -307,15 +354,22 @@ fn ranks(outcome: &Outcome, written: &[(Author, Vec<Line>)]) -> Vec<RankReport> 
     (0..).zip(&outcome.ranks).map(of).collect()
 }
 
+/// How many records they are: one that was completed later is one.
+fn records(lines: &[Line]) -> usize {
+    let again = lines.windows(2).filter(|pair| pair[1].completes(&pair[0]));
+    lines.len() - again.count()
+}
+
+fn parameters(lines: &[Line]) -> usize {
+    lines.iter().filter(|line| line.model.is_some()).count()
+}
+
 /// The mean loss by epoch, from the first, where anybody knew it.
-fn losses(written: &[(Author, Vec<Line>)]) -> Vec<f64> {
+fn losses(written: &[(Author, Vec<Line>)]) -> BTreeMap<u64, f64> {
     let lines = written.iter().flat_map(|(_, lines)| lines);
     let known = lines.filter(|line| line.epoch > 0);
     let known = known.filter_map(|line| Some((line.epoch, line.loss?.loss)));
-    known
-        .collect::<BTreeMap<u64, f64>>()
-        .into_values()
-        .collect()
+    known.collect()
 }
 
 /// How often any alpha changed from one epoch to the next.
@@ -342,154 +396,4 @@ fn latency<'a>(times: impl Iterator<Item = &'a Vec<Duration>> + Clone) -> Latenc
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::PathBuf;
-
-    use super::*;
-    use crate::training::chaos::{PlanFor, plan};
-    use crate::training::fleet::Standing;
-    use crate::training::job::genesis;
-    use crate::training::trajectory::Journal;
-    use crate::training::worker::EpochLoss;
-    use selvedge_core::ddp::{Epoch, RunId};
-
-    const EPOCHS: u64 = 3;
-
-    /// A run of two ranks with a life each, as it would be written down.
-    fn ran(dir: PathBuf, chaos: bool, change: impl Fn(u32, &mut Line)) -> (FleetConfig, Outcome) {
-        let of = PlanFor {
-            seed: 1,
-            world: 2,
-            epochs: EPOCHS,
-            faults: u32::from(chaos),
-            patience: Duration::from_secs(1),
-        };
-        let config = FleetConfig {
-            program: PathBuf::new(),
-            dir,
-            run: "r".into(),
-            token: "t".into(),
-            world: 2,
-            min_world: 1,
-            epochs: EPOCHS,
-            seed: 1,
-            batch_time: Duration::ZERO,
-            patience: Duration::ZERO,
-            deadline: Duration::ZERO,
-            plan: plan(&of),
-        };
-        let status = |rank| {
-            let mut to = Journal::create(&config.dir.join(journal(rank, 1))).unwrap();
-            for epoch in 0..=EPOCHS {
-                let mut record = genesis(RunId(1));
-                record.epoch = Epoch(epoch);
-                let loss = 1.0 / (1.0 + epoch as f64);
-                let mut line = Line::of(
-                    &record,
-                    Some(epoch),
-                    Some(EpochLoss {
-                        loss,
-                        accuracy: 1.0,
-                    }),
-                );
-                change(rank, &mut line);
-                to.write(&line).unwrap();
-            }
-            RankStatus {
-                standing: Standing::Done,
-                life: 1,
-                line: None,
-                view: 1,
-                ends: vec![End::Done],
-                commits: Vec::new(),
-                last: String::new(),
-            }
-        };
-        let outcome = Outcome {
-            ranks: (0..2).map(status).collect(),
-            coordinator_lives: 1,
-            coordinator: End::Done,
-            faults: Vec::new(),
-            over: true,
-            stuck: false,
-            interrupted: false,
-            commits: BTreeMap::new(),
-            steps: BTreeMap::new(),
-        };
-        (config, outcome)
-    }
-
-    fn told(config: &FleetConfig, outcome: &Outcome) -> Vec<String> {
-        let report = judge(config, outcome, Duration::ZERO).unwrap();
-        report.violations.iter().map(ToString::to_string).collect()
-    }
-
-    #[test]
-    fn one_bit_of_one_alpha_of_one_rank_is_a_violation() {
-        let dir = tempfile::tempdir().unwrap();
-        let (config, outcome) = ran(dir.path().into(), false, |_, _| {});
-        let report = judge(&config, &outcome, Duration::ZERO).unwrap();
-        assert_eq!(report.violations, []);
-        assert_eq!((report.records_compared, report.losses.len()), (8, 3));
-
-        let dir = tempfile::tempdir().unwrap();
-        let (config, outcome) = ran(dir.path().into(), false, |rank, line| {
-            if (rank, line.epoch) == (1, 2) {
-                line.slots[0].bits = "0000000000000001".into();
-            }
-        });
-        let told = told(&config, &outcome);
-        assert_eq!(told.len(), 1, "{told:?}");
-        assert!(
-            told[0].starts_with("epoch 2: alpha of rank 0's life 1 is 0:0000"),
-            "{told:?}"
-        );
-    }
-
-    #[test]
-    fn each_way_of_ending_is_judged() {
-        let failed = |reason: &str| End::Failed {
-            reason: reason.into(),
-            detail: String::new(),
-            before: Vec::new(),
-        };
-        let hung = End::Hung {
-            last: String::new(),
-        };
-        let died = End::Died { how: String::new() };
-        for (end, calm, chaos) in [
-            (failed("evicted"), false, true),
-            (failed("tag-mismatch"), false, false),
-            (End::Killed, false, true),
-            (hung, false, false),
-            (died, false, false),
-        ] {
-            for (wild, right) in [(false, calm), (true, chaos)] {
-                let dir = tempfile::tempdir().unwrap();
-                let (config, mut outcome) = ran(dir.path().into(), wild, |_, _| {});
-                outcome.ranks[1].ends = vec![end.clone()];
-                assert_eq!(told(&config, &outcome).is_empty(), right, "{end:?}, {wild}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_run_that_stops_early_hangs_or_learns_nothing_is_no_success() {
-        let dir = tempfile::tempdir().unwrap();
-        let (mut config, mut outcome) = ran(dir.path().into(), true, |_, _| {});
-        config.epochs = 4;
-        assert!(told(&config, &outcome)[0].starts_with("the run ended after epoch 3"));
-        outcome.stuck = true;
-        let report = judge(&config, &outcome, Duration::ZERO).unwrap();
-        assert!(
-            report.violations.iter().all(Violation::is_hang),
-            "{:?}",
-            report.violations
-        );
-        let dir = tempfile::tempdir().unwrap();
-        let (config, outcome) = ran(dir.path().into(), true, |_, line| {
-            line.loss = line.loss.map(|loss| EpochLoss { loss: 0.7, ..loss });
-        });
-        assert!(told(&config, &outcome)[0].contains("learned nothing"));
-    }
-}
+mod tests;

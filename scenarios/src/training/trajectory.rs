@@ -4,7 +4,7 @@
 //! A line is in the file before the rank goes on, so a rank that is killed leaves what it had
 //! applied. **Agreement is uniform: the dead count.**
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
@@ -80,6 +80,13 @@ impl Line {
             slot.bits = format!("{:016x}", slot.alpha.to_bits());
         }
         self
+    }
+
+    /// Whether it is the line of the same record, now with the parameters that `before` has not.
+    #[must_use]
+    pub fn completes(&self, before: &Line) -> bool {
+        let record = |line: &Line| (line.epoch, line.record.clone());
+        record(self) == record(before) && before.model.is_none() && self.model.is_some()
     }
 
     /// The slots in short: `0:blending 0.250 1:dormant 0.000`.
@@ -177,8 +184,15 @@ pub enum Disagreement {
         /// The earlier life's last.
         had: u64,
     },
-    /// Nobody has applied an epoch.
+    /// No life has applied an epoch. That the coordinator has it in its log is no excuse.
     Missing {
+        /// The epoch.
+        epoch: u64,
+    },
+    /// A life did not say what its parameters were, and no copy that it waited for explains it.
+    Untold {
+        /// Whose.
+        life: String,
         /// The epoch.
         epoch: u64,
     },
@@ -207,11 +221,19 @@ impl fmt::Display for Disagreement {
                 )
             }
             Disagreement::Missing { epoch } => write!(f, "nobody has applied epoch {epoch}"),
+            Disagreement::Untold { life, epoch } => write!(
+                f,
+                "{life} applied epoch {epoch}, and what its parameters were then is not known"
+            ),
         }
     }
 }
 
 /// Whether all lives have applied the same, epoch by epoch, up to `last`; what does not agree.
+///
+/// A life that begins in the midst of a run has a record before it has the parameters that go
+/// with it, and writes a second line of that record when it has copied them. No other line may
+/// be without parameters.
 ///
 /// ```
 /// use selvedge_core::ddp::{CommitRecord, Epoch, Rank, RunId, Schedule};
@@ -236,11 +258,12 @@ pub fn disagreements(written: &[(Author, Vec<Line>)], last: u64) -> Vec<Disagree
     let mut found = Vec::new();
     let mut first: BTreeMap<(u64, &'static str), (Author, String)> = BTreeMap::new();
     let mut had: BTreeMap<Rank, u64> = BTreeMap::new();
+    let mut applied: BTreeSet<u64> = BTreeSet::new();
     let mut written: Vec<&(Author, Vec<Line>)> = written.iter().collect();
     written.sort_by_key(|(author, _)| *author);
     for (author, lines) in written {
         for pair in lines.windows(2) {
-            if pair[1].epoch != pair[0].epoch + 1 {
+            if pair[1].epoch != pair[0].epoch + 1 && !pair[1].completes(&pair[0]) {
                 found.push(Disagreement::Gap {
                     life: author.to_string(),
                     after: pair[0].epoch,
@@ -259,6 +282,13 @@ pub fn disagreements(written: &[(Author, Vec<Line>)], last: u64) -> Vec<Disagree
                 had,
             });
         }
+        if matches!(author, Author::Life(..)) {
+            applied.extend(lines.iter().map(|line| line.epoch));
+            found.extend(untold(lines).map(|epoch| Disagreement::Untold {
+                life: author.to_string(),
+                epoch,
+            }));
+        }
         for line in lines {
             for (what, value) in facts(line) {
                 let known = first.entry((line.epoch, what));
@@ -274,9 +304,20 @@ pub fn disagreements(written: &[(Author, Vec<Line>)], last: u64) -> Vec<Disagree
             }
         }
     }
-    let missing = (0..=last).filter(|&epoch| !first.contains_key(&(epoch, "alpha")));
+    let missing = (0..=last).filter(|epoch| !applied.contains(epoch));
     found.extend(missing.map(|epoch| Disagreement::Missing { epoch }));
     found
+}
+
+/// The epochs of a life whose parameters are not known, though they should be.
+fn untold(lines: &[Line]) -> impl Iterator<Item = u64> {
+    let bare = (lines.iter().enumerate()).filter(|(_, line)| line.model.is_none());
+    let unexplained = bare.filter(|(at, line)| match lines.get(at + 1) {
+        // It may have ended before it had its copy, but only a life that has just begun needs one.
+        None => *at > 0,
+        Some(next) => !next.completes(line),
+    });
+    unexplained.map(|(_, line)| line.epoch)
 }
 
 /// What must be the same wherever it is known.
@@ -396,6 +437,66 @@ mod tests {
         let found = disagreements(&[life(0, 1, 0..6)], 7);
         let missing = [6, 7].map(|epoch| Disagreement::Missing { epoch });
         assert_eq!(found, missing);
+    }
+
+    /// What the coordinator has in its log stands for no life.
+    #[test]
+    fn an_epoch_that_only_the_log_has_is_missing() {
+        let log = (Author::Log, (0..6).map(line).collect());
+        let found = disagreements(&[log, life(0, 1, 0..4)], 5);
+        assert_eq!(found, [4, 5].map(|epoch| Disagreement::Missing { epoch }));
+    }
+
+    #[test]
+    fn parameters_may_be_unknown_only_until_they_are_copied() {
+        let bare = |epoch| Line {
+            model: None,
+            ..line(epoch)
+        };
+        let found = |lines: Vec<Line>| {
+            let lives = [life(0, 1, 0..9), (Author::Life(Rank(1), 1), lines)];
+            disagreements(&lives, 8)
+        };
+        assert_eq!(found(vec![bare(4), line(4), line(5)]), [], "copied");
+        assert_eq!(found(vec![bare(4)]), [], "ended before it was copied");
+        let untold = |epoch| Disagreement::Untold {
+            life: "rank 1's life 1".into(),
+            epoch,
+        };
+        assert_eq!(found(vec![bare(4), line(5)]), [untold(4)]);
+        assert_eq!(found(vec![line(4), bare(5), line(6)]), [untold(5)]);
+        assert_eq!(found(vec![line(4), bare(5)]), [untold(5)]);
+        let other = Line {
+            model: Some("other".into()),
+            ..line(4)
+        };
+        assert!(
+            matches!(
+                found(vec![bare(4), other])[..],
+                [Disagreement::Differ {
+                    what: "parameters",
+                    ..
+                }]
+            ),
+            "a copy is compared too"
+        );
+    }
+
+    #[test]
+    fn two_records_for_one_epoch_are_found_in_one_life() {
+        let mut twice = life(1, 1, 0..4);
+        let other = Line {
+            record: "other".into(),
+            ..line(2)
+        };
+        twice.1.insert(3, other);
+        let found = disagreements(&[life(0, 1, 0..4), twice], 3);
+        let told: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert!(
+            told.iter()
+                .any(|told| told.starts_with("epoch 2: record of rank 0's life 1 is")),
+            "{told:?}"
+        );
     }
 
     #[test]
