@@ -31,6 +31,8 @@ const CHAOS_PATIENCE: Duration = Duration::from_secs(1);
 /// When a wait ends in a failure.
 const CALM_DEADLINE: Duration = Duration::from_secs(30);
 const CHAOS_DEADLINE: Duration = Duration::from_secs(10);
+/// Beyond its deadlines a process has this long to end.
+const GRACE: Duration = Duration::from_secs(10);
 /// So many violations are printed; the JSON has all.
 const MOST_PRINTED: usize = 10;
 
@@ -184,6 +186,7 @@ fn config(
         batch_time: of(args.batch_time, CALM_BATCH, CHAOS_BATCH),
         patience,
         deadline,
+        grace: GRACE,
         plan,
     })
 }
@@ -194,6 +197,7 @@ fn exit_of(report: &DdpReport) -> Exit {
         [] if report.interrupted => Exit::Interrupted,
         [] => Exit::Ok,
         violations if violations.iter().all(Violation::is_hang) => Exit::Liveness,
+        violations if violations.iter().all(Violation::is_not_done) => Exit::Budget,
         _ => Exit::Property,
     }
 }
@@ -279,12 +283,16 @@ fn summary(report: &DdpReport, chaos: Option<u64>) -> String {
         ),
         violations => format!("{} violations; {losses}.", violations.len()),
     };
-    format!("{faults}{verdict}")
+    let slow: Vec<String> = (report.false_suspicions.iter())
+        .map(|one| format!("Rank {}'s life {} was taken for lost, and nothing had been done to it: this machine was slow for longer than --patience.\n", one.rank, one.life))
+        .collect();
+    format!("{faults}{}{verdict}", slow.concat())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::training::chaos::Fault;
     use crate::training::trajectory::Disagreement;
 
     fn report(violations: Vec<Violation>, interrupted: bool) -> DdpReport {
@@ -300,7 +308,9 @@ mod tests {
             parameters_compared: 6,
             violations,
             ranks: Vec::new(),
+            false_suspicions: Vec::new(),
             coordinator_lives: 1,
+            coordinator_ends: vec![End::Done],
             faults: Vec::new(),
             losses: vec![0.7, 0.5],
             alpha_moves: 2,
@@ -321,6 +331,12 @@ mod tests {
         assert_eq!(of(&[], false), Exit::Ok);
         assert_eq!(of(&[], true), Exit::Interrupted);
         assert_eq!(of(&[&hang], false), Exit::Liveness);
+        let fault = Fault::Restart { rank: 1 };
+        let late = Violation::NotDone {
+            planned: Planned { epoch: 3, fault },
+        };
+        assert_eq!(of(&[&late], false), Exit::Budget);
+        assert_eq!(of(&[&late, &wrong], false), Exit::Property);
         assert_eq!(of(&[&hang, &wrong], false), Exit::Property);
         assert_eq!(of(&[&wrong], true), Exit::Property);
     }

@@ -75,6 +75,12 @@ impl Fault {
             Fault::KillCoordinator { .. } => None,
         }
     }
+
+    /// Whether it is this rank that it is done to.
+    #[must_use]
+    pub fn hits(self, rank: u32) -> bool {
+        self.takes_out() == Some(Rank(rank))
+    }
 }
 
 impl fmt::Display for Fault {
@@ -216,7 +222,11 @@ fn due(n: u32, of: &PlanFor, rng: &mut ChaCha8Rng) -> u64 {
     let first = 2.min(of.epochs);
     let last = (of.epochs - of.epochs / 10).max(first);
     let (span, faults) = (last - first, u64::from(of.faults));
-    let part = |n: u64| first + span * n / faults.max(1);
+    let part = |n: u64| {
+        // No more than the span, so it fits again.
+        let share = u128::from(span) * u128::from(n) / u128::from(faults.max(1));
+        first + u64::try_from(share).unwrap_or(span)
+    };
     let (from, to) = (part(u64::from(n)), part(u64::from(n) + 1));
     from + below(rng, (to - from).max(1))
 }
@@ -277,6 +287,17 @@ mod tests {
             let plan = plan(&of(1, world, epochs, faults));
             assert_eq!(plan.len(), faults as usize);
             assert!(plan.iter().all(|planned| planned.epoch <= epochs.max(1)));
+        }
+    }
+
+    #[test]
+    fn a_run_of_any_length_has_a_plan() {
+        for epochs in [u64::MAX, u64::MAX - 1, u64::MAX / 20] {
+            let plan = plan(&of(1, 4, epochs, 20));
+            assert_eq!(plan.len(), 20);
+            assert!(plan.is_sorted_by_key(|planned| planned.epoch));
+            let last = plan[19].epoch;
+            assert!(last > epochs / 2 && last <= epochs - epochs / 10, "{last}");
         }
     }
 

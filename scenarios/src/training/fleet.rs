@@ -17,11 +17,16 @@ use super::trajectory::Line;
 
 mod drive;
 mod process;
+mod slot;
 
 pub use drive::run;
 
 /// The coordinator's store, in a run's directory.
 pub const STORE: &str = "run.redb";
+
+/// What processes that say why they failed may exit with: wrong input, something that must not
+/// be, out of the run. `selvedge --help` has the list.
+pub const FAILED_EXITS: [i32; 3] = [2, 10, 15];
 
 /// What a life of a rank has applied, in a run's directory.
 #[must_use]
@@ -54,6 +59,8 @@ pub struct FleetConfig {
     pub patience: Duration,
     /// When a wait ends in a failure.
     pub deadline: Duration,
+    /// Beyond its deadlines a process has this long to end.
+    pub grace: Duration,
     /// What is done to them.
     pub plan: Vec<Planned>,
 }
@@ -64,7 +71,7 @@ pub struct FleetConfig {
 pub enum Standing {
     /// Its process runs; whether it is a member is not known yet, or not any more.
     Joining,
-    /// It applies records.
+    /// It applies records, and has the parameters that go with them.
     In,
     /// It got SIGSTOP.
     Stopped,
@@ -190,8 +197,8 @@ pub struct Outcome {
     pub ranks: Vec<RankStatus>,
     /// Starts of the coordinator.
     pub coordinator_lives: u32,
-    /// How its last life ended.
-    pub coordinator: End,
+    /// How each of its lives ended.
+    pub coordinator_ends: Vec<End>,
     /// The plan, and at what epoch each fault was done, if it was.
     pub faults: Vec<(Planned, Option<u64>)>,
     /// The run came to its last epoch.
@@ -213,3 +220,6 @@ pub struct FleetError {
     what: String,
     error: io::Error,
 }
+
+#[cfg(test)]
+mod tests;

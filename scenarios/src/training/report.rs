@@ -18,16 +18,6 @@ use crate::serving::Percentiles;
 
 mod account;
 
-/// Why ranks may fail to whom something was done. That tags or records do not fit, say, is no
-/// fault's doing.
-const BY_FAULTS: [&str; 5] = [
-    "evicted",
-    "coordinator-lost",
-    "quorum-lost",
-    "state-lost",
-    "stalled",
-];
-
 /// How a run of processes went.
 #[derive(Clone, Debug, Serialize)]
 pub struct DdpReport {
@@ -53,8 +43,13 @@ pub struct DdpReport {
     pub violations: Vec<Violation>,
     /// Each rank's lives.
     pub ranks: Vec<RankReport>,
+    /// Lives that were taken for lost though nothing had been done to their rank. A machine that
+    /// is slow for longer than the patience does that; it is no violation, and is said.
+    pub false_suspicions: Vec<FalseSuspicion>,
     /// Starts of the coordinator.
     pub coordinator_lives: u32,
+    /// How each of its lives ended.
+    pub coordinator_ends: Vec<End>,
     /// What was done to them.
     pub faults: Vec<FaultReport>,
     /// Mean loss by epoch, from the first.
@@ -78,6 +73,15 @@ pub struct Latency {
     pub least: Percentiles,
 }
 
+/// A life that was evicted, of a rank to which nothing had been done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FalseSuspicion {
+    /// The rank.
+    pub rank: u32,
+    /// Which life.
+    pub life: usize,
+}
+
 /// Something that must not be.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "violation", rename_all = "kebab-case")]
@@ -97,8 +101,34 @@ pub enum Violation {
     NotOver {
         /// How far it came.
         epoch: u64,
-        /// How the coordinator ended.
-        coordinator: End,
+        /// How the coordinator's last life ended, if it has.
+        coordinator: Option<End>,
+    },
+    /// A life of the coordinator ended otherwise than it may.
+    WrongCoordinatorEnd {
+        /// Which life.
+        life: usize,
+        /// How; not at all, perhaps.
+        end: Option<End>,
+    },
+    /// The coordinator has had other lives than the plan gave it.
+    WrongCoordinatorLives {
+        /// How many.
+        lives: u32,
+        /// How often the plan has killed it.
+        killed: u32,
+    },
+    /// The run was over before this was done to it: it has not shown that it bears it.
+    NotDone {
+        /// What.
+        planned: Planned,
+    },
+    /// A process has panicked, however it ended.
+    Panicked {
+        /// In which file it complained.
+        file: String,
+        /// What of.
+        line: String,
     },
     /// Nobody got anywhere by the deadlines.
     Stuck {
@@ -124,12 +154,19 @@ pub enum Violation {
 }
 
 impl Violation {
+    /// Whether it is that the run was too short for its plan.
+    #[must_use]
+    pub const fn is_not_done(&self) -> bool {
+        matches!(self, Violation::NotDone { .. })
+    }
+
     /// Whether it is that somebody hangs.
     #[must_use]
     pub const fn is_hang(&self) -> bool {
         match self {
             Violation::Stuck { .. } => true,
             Violation::WrongEnd { end, .. } => end.is_hang(),
+            Violation::WrongCoordinatorEnd { end: Some(end), .. } => end.is_hang(),
             _ => false,
         }
     }
@@ -145,8 +182,21 @@ impl fmt::Display for Violation {
             Violation::NotOver { epoch, coordinator } => write!(
                 f,
                 "the run ended after epoch {epoch}, before its last; the coordinator {}",
-                coordinator.sentence()
+                end_of(coordinator)
             ),
+            Violation::WrongCoordinatorEnd { life, end } => {
+                write!(f, "the coordinator's life {life} {}", end_of(end))
+            }
+            Violation::WrongCoordinatorLives { lives, killed } => write!(
+                f,
+                "the coordinator was started {lives} times, and killed {killed} times by the plan"
+            ),
+            Violation::NotDone { planned } => write!(
+                f,
+                "the run was over before this was done, due at epoch {}: {}",
+                planned.epoch, planned.fault
+            ),
+            Violation::Panicked { file, line } => write!(f, "{file}: {line}"),
             Violation::Stuck { epoch } => {
                 write!(
                     f,
@@ -175,6 +225,13 @@ impl fmt::Display for Violation {
                 }
             }
         }
+    }
+}
+
+fn end_of(coordinator: &Option<End>) -> String {
+    match coordinator {
+        Some(end) => end.sentence(),
+        None => "has not ended".to_owned(),
     }
 }
 
@@ -215,7 +272,9 @@ pub struct FaultReport {
 /// When a journal or the coordinator's store cannot be read.
 pub fn judge(config: &FleetConfig, outcome: &Outcome, took: Duration) -> io::Result<DdpReport> {
     let written = written(config, outcome)?;
-    Ok(weigh(config, outcome, took, &written))
+    let mut report = weigh(config, outcome, took, &written);
+    report.violations.extend(account::panics(&config.dir)?);
+    Ok(report)
 }
 
 /// What it comes to, where this was written down.
@@ -239,14 +298,17 @@ fn weigh(
         .into_iter()
         .map(Violation::Disagreement)
         .collect();
-    violations.extend(wrong_ends(config, outcome));
+    let blame = account::Blame::of(outcome);
+    violations.extend(account::wrong_ends(config, outcome, &blame));
+    violations.extend(account::wrong_coordinator(outcome, &blame));
+    violations.extend(account::not_done(outcome));
     violations.extend(account::unwritten(config, outcome, written));
     if outcome.stuck {
         violations.push(Violation::Stuck { epoch });
     } else if !outcome.interrupted && (!outcome.over || epoch != config.epochs) {
         violations.push(Violation::NotOver {
             epoch,
-            coordinator: outcome.coordinator.clone(),
+            coordinator: outcome.coordinator_ends.last().cloned(),
         });
     }
     if to_the_end && epoch > 1 {
@@ -269,7 +331,9 @@ fn weigh(
         parameters_compared: lives.map(|(_, lines)| parameters(lines)).sum(),
         violations,
         ranks: ranks(outcome, written),
+        false_suspicions: account::false_suspicions(outcome, &blame),
         coordinator_lives: outcome.coordinator_lives,
+        coordinator_ends: outcome.coordinator_ends.clone(),
         faults: (outcome.faults.iter())
             .map(|&(planned, done_at)| FaultReport { planned, done_at })
             .collect(),
@@ -309,29 +373,6 @@ fn written(config: &FleetConfig, outcome: &Outcome) -> io::Result<Vec<(Author, V
         }
     }
     Ok(written)
-}
-
-/// Lives that ended as none may; and, where nothing was done to them, as none should.
-fn wrong_ends(config: &FleetConfig, outcome: &Outcome) -> Vec<Violation> {
-    let calm = config.plan.is_empty();
-    let wrong = |end: &End| match end {
-        End::Done | End::Interrupted => false,
-        End::Killed => calm,
-        End::Failed { reason, .. } => calm || !BY_FAULTS.contains(&&reason[..]),
-        End::Died { .. } | End::Hung { .. } => true,
-    };
-    let ends = (0..).zip(&outcome.ranks).flat_map(|(rank, status)| {
-        let ends = status.ends.iter().zip(1..);
-        ends.map(move |(end, life)| (rank, life, end))
-    });
-    let wrong = ends.filter(|(_, _, end)| wrong(end));
-    wrong
-        .map(|(rank, life, end)| Violation::WrongEnd {
-            rank,
-            life,
-            end: end.clone(),
-        })
-        .collect()
 }
 
 fn ranks(outcome: &Outcome, written: &[(Author, Vec<Line>)]) -> Vec<RankReport> {

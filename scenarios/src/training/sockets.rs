@@ -1,5 +1,6 @@
 //! TCP sockets that can be cut: shut down at the system's level, under the feet of whoever uses
-//! them, as a broken cable or a firewall does.
+//! them. Both sides hear of it at once, as when a process dies or a firewall resets connections;
+//! the silence of a broken cable is what a stopped process gives.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
-use std::process::{Command, ExitStatus};
+use std::process::Command;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use super::process::{Process, Said, Who};
+use super::slot::{Again, Bar, Due, Slot, end_of};
 use super::{End, FleetConfig, FleetError, Outcome, RankStatus, STORE, Standing, Status, journal};
-use crate::training::chaos::{Cut, Fault, Planned};
+use crate::training::chaos::{Cut, Fault};
 use crate::training::event::Event;
 
 /// How often clocks and children are looked at.
@@ -20,8 +21,6 @@ const TICK: Duration = Duration::from_millis(10);
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// A rank that has so many lives behind it gets no other.
 const MOST_LIVES: u32 = 100;
-/// Beyond its deadlines a process has this long to end.
-const GRACE: Duration = Duration::from_secs(10);
 
 /// Runs all of it to the end. `look` sees how it stands, again and again, and may break it off.
 ///
@@ -56,8 +55,8 @@ pub fn run(
             ],
             news: Vec::new(),
         },
-        coordinator_end: End::Killed,
-        faults: config.plan.iter().map(|planned| (*planned, None)).collect(),
+        coordinator_ends: Vec::new(),
+        faults: config.plan.iter().copied().map(Due::new).collect(),
         progress: Instant::now(),
         over: None,
         commits: BTreeMap::new(),
@@ -68,34 +67,16 @@ pub fn run(
     Ok(Outcome {
         ranks: fleet.status.ranks,
         coordinator_lives,
-        coordinator: fleet.coordinator_end,
-        faults: fleet.faults,
+        coordinator_ends: fleet.coordinator_ends,
+        faults: (fleet.faults.iter())
+            .map(|due| (due.planned, due.done_at))
+            .collect(),
         over: fleet.over.is_some(),
         stuck,
         interrupted,
         commits: fleet.commits,
         steps: fleet.steps,
     })
-}
-
-/// When somebody is started again.
-#[derive(Clone, Copy, Debug)]
-struct Again {
-    at: Instant,
-    /// Or as soon as this epoch was applied.
-    epoch: Option<u64>,
-}
-
-/// The place of a process.
-#[derive(Default)]
-struct Slot {
-    process: Option<Process>,
-    lives: u32,
-    again: Option<Again>,
-    stopped_until: Option<Instant>,
-    /// Why it said that it failed.
-    failed: Option<End>,
-    done: bool,
 }
 
 struct Fleet<'a> {
@@ -106,8 +87,8 @@ struct Fleet<'a> {
     address: Option<SocketAddr>,
     ranks: Vec<Slot>,
     status: Status,
-    coordinator_end: End,
-    faults: Vec<(Planned, Option<u64>)>,
+    coordinator_ends: Vec<End>,
+    faults: Vec<Due>,
     /// When an epoch was last applied.
     progress: Instant,
     /// When the run was over.
@@ -124,7 +105,7 @@ impl Fleet<'_> {
         look: &mut dyn FnMut(&Status) -> ControlFlow<()>,
     ) -> Result<(bool, bool), FleetError> {
         self.start_coordinator()?;
-        let patience = 2 * self.config.deadline + self.config.patience + GRACE;
+        let patience = 2 * self.config.deadline + self.config.patience + self.config.grace;
         loop {
             match said.recv_timeout(TICK) {
                 Ok(one) => {
@@ -140,6 +121,7 @@ impl Fleet<'_> {
             }
             self.reap()?;
             self.keep_time()?;
+            self.end_the_hung()?;
             self.do_faults()?;
             let broken_off = look(&self.status).is_break();
             self.status.news.clear();
@@ -185,11 +167,7 @@ impl Fleet<'_> {
             &stderr,
             &self.sender,
         );
-        self.coordinator = Slot {
-            process: Some(what("cannot start the coordinator", process)?),
-            lives: life,
-            ..Slot::default()
-        };
+        self.coordinator = Slot::with(what("cannot start the coordinator", process)?, life);
         Ok(())
     }
 
@@ -203,11 +181,8 @@ impl Fleet<'_> {
             .arg(&journal);
         let stderr = journal.with_extension("err");
         let started = Process::start(&mut command, (Who::Rank(rank), life), &stderr, &self.sender);
-        self.ranks[rank as usize] = Slot {
-            process: Some(what(format!("cannot start rank {rank}"), started)?),
-            lives: life,
-            ..Slot::default()
-        };
+        let process = what(format!("cannot start rank {rank}"), started)?;
+        self.ranks[rank as usize] = Slot::with(process, life);
         let status = &mut self.status.ranks[rank as usize];
         (status.standing, status.life) = (Standing::Joining, life);
         Ok(())
@@ -233,10 +208,10 @@ impl Fleet<'_> {
                 "--batch-time",
                 &format!("{}us", config.batch_time.as_micros()),
             ])
-            .args(["--patience", &format!("{}ms", config.patience.as_millis())])
-            .args(["--deadline", &format!("{}ms", config.deadline.as_millis())])
+            .args(["--patience", &format!("{}ns", config.patience.as_nanos())])
+            .args(["--deadline", &format!("{}ns", config.deadline.as_nanos())])
             // Its epochs are short.
-            .args(["--admission", &format!("{}ms", config.deadline.as_millis())])
+            .args(["--admission", &format!("{}ns", config.deadline.as_nanos())])
             .env("WORLD_SIZE", config.world.to_string())
             .env("MASTER_ADDR", address.ip().to_string())
             .env("MASTER_PORT", address.port().to_string())
@@ -257,6 +232,7 @@ impl Fleet<'_> {
         let Some(process) = slot.process.as_mut().filter(|process| process.life == life) else {
             return;
         };
+        slot.since = Some(Instant::now());
         let event = match said {
             Said::End => {
                 process.silent = true;
@@ -272,6 +248,7 @@ impl Fleet<'_> {
         };
         match &event {
             Event::Done => slot.done = true,
+            Event::Listening { .. } => slot.listens = true,
             Event::Failed {
                 reason,
                 detail,
@@ -287,7 +264,12 @@ impl Fleet<'_> {
         }
         match who {
             Who::Coordinator => self.hear_coordinator(&event),
-            Who::Rank(rank) => self.hear_rank(rank, event),
+            Who::Rank(rank) => {
+                if let Event::CutOff { sockets } = event {
+                    self.note_cut(rank, sockets);
+                }
+                self.hear_rank(rank, event);
+            }
         }
     }
 
@@ -317,7 +299,9 @@ impl Fleet<'_> {
         match event {
             Event::View { view, .. } => status.view = view,
             Event::Applied(line) => {
-                if status.standing == Standing::Joining {
+                let bar = self.ranks[rank as usize].bar;
+                let newer = bar.is_none_or(|bar| bar.is_passed_by(&line));
+                if status.standing == Standing::Joining && newer && line.model.is_some() {
                     status.standing = Standing::In;
                 }
                 if line.epoch > self.status.epoch || status.line.is_none() {
@@ -347,6 +331,16 @@ impl Fleet<'_> {
         }
     }
 
+    /// A cut that cut nothing is none, and is tried again.
+    fn note_cut(&mut self, rank: u32, sockets: usize) {
+        let (life, epoch) = (self.ranks[rank as usize].lives, self.status.epoch);
+        let asked = |due: &&mut Due| due.asked == Some(life) && due.planned.fault.hits(rank);
+        if let Some(due) = self.faults.iter_mut().find(asked) {
+            due.asked = None;
+            due.done_at = (sockets > 0).then_some(epoch);
+        }
+    }
+
     fn note_over(&mut self) {
         self.over.get_or_insert_with(Instant::now);
     }
@@ -371,7 +365,7 @@ impl Fleet<'_> {
             let Some(status) = what("cannot wait for a child", process.ended())? else {
                 continue;
             };
-            let end = how(slot, process_end(slot, status));
+            let end = end_of(slot, status);
             let was_killed = end == End::Killed;
             let life = slot.lives;
             (slot.process, slot.stopped_until) = (None, None);
@@ -381,9 +375,15 @@ impl Fleet<'_> {
                     if !was_killed && end != End::Done {
                         self.news(format!("the coordinator {}", end.sentence()));
                     }
-                    self.coordinator_end = end;
+                    self.coordinator_ends.push(end);
                 }
                 Who::Rank(rank) => {
+                    // It cannot say any more what it cut.
+                    for due in &mut self.faults {
+                        if due.planned.fault.hits(rank) {
+                            due.asked = None;
+                        }
+                    }
                     let standing = match end {
                         End::Done => Standing::Done,
                         _ => Standing::Down,
@@ -403,7 +403,12 @@ impl Fleet<'_> {
                     }
                     let status = &mut self.status.ranks[rank as usize];
                     status.standing = standing;
-                    status.ends.push(end);
+                    status.ends.push(match end {
+                        End::Hung { .. } => End::Hung {
+                            last: status.last.clone(),
+                        },
+                        end => end,
+                    });
                 }
             }
         }
@@ -421,7 +426,8 @@ impl Fleet<'_> {
                 if let Some(process) = &slot.process {
                     what("cannot let a rank go on", process.go_on())?;
                 }
-                self.status.ranks[rank as usize].standing = Standing::Joining;
+                slot.since = Some(now);
+                self.must_show(rank);
                 self.news(format!("rank {rank} goes on"));
             }
             let slot = &mut self.ranks[rank as usize];
@@ -447,14 +453,52 @@ impl Fleet<'_> {
         Ok(())
     }
 
+    /// Kills ranks that were silent for longer than any of their waits may take: a rank that
+    /// says nothing more must have ended.
+    fn end_the_hung(&mut self) -> Result<(), FleetError> {
+        let config = self.config;
+        let patience = config.deadline + config.patience + config.grace;
+        for slot in &mut self.ranks {
+            let silent = slot.since.is_some_and(|since| since.elapsed() > patience);
+            if let (true, false, None, Some(process)) =
+                (silent, slot.hung, slot.stopped_until, &mut slot.process)
+            {
+                slot.hung = true;
+                what("cannot kill a rank that hangs", process.kill())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the rank is a member still its next records will show.
+    fn must_show(&mut self, rank: u32) {
+        let view = self.status.ranks.iter().map(|status| status.view).max();
+        self.ranks[rank as usize].bar = Some(Bar {
+            view: view.unwrap_or(0),
+            epoch: self.status.epoch,
+        });
+        self.status.ranks[rank as usize].standing = Standing::Joining;
+    }
+
     fn do_faults(&mut self) -> Result<(), FleetError> {
         for at in 0..self.faults.len() {
-            let (planned, done) = self.faults[at];
+            let Due {
+                planned,
+                asked,
+                done_at,
+            } = self.faults[at];
             if planned.epoch > self.status.epoch {
                 break;
             }
-            if done.is_none() && self.over.is_none() && self.may(planned.fault) {
-                self.faults[at].1 = Some(self.status.epoch);
+            let open = (asked, done_at) == (None, None) && self.over.is_none();
+            if open && self.may(planned.fault) {
+                match planned.fault {
+                    // It is done when it says how many sockets it has cut.
+                    Fault::CutOff { rank, .. } => {
+                        self.faults[at].asked = Some(self.ranks[rank as usize].lives);
+                    }
+                    _ => self.faults[at].done_at = Some(self.status.epoch),
+                }
                 self.news(planned.fault.to_string());
                 what("cannot do what was planned", self.inflict(planned.fault))?;
             }
@@ -465,16 +509,19 @@ impl Fleet<'_> {
     /// Whether a fault finds somebody to hit, and leaves the run as many as it needs.
     fn may(&self, fault: Fault) -> bool {
         let Some(rank) = fault.takes_out() else {
-            return self.coordinator.process.is_some();
+            return self.coordinator.is_there() && self.coordinator.listens;
         };
         let slot = &self.ranks[rank.0 as usize];
-        let there = slot
-            .process
-            .as_ref()
-            .is_some_and(|process| !process.killed && !process.silent);
+        let is_in = |status: &RankStatus| status.standing == Standing::In;
         let others = (self.status.ranks.iter().enumerate())
-            .filter(|(other, status)| *other != rank.0 as usize && status.standing == Standing::In);
-        there && slot.stopped_until.is_none() && others.count() >= self.config.min_world as usize
+            .filter(|(other, status)| *other != rank.0 as usize && is_in(status));
+        // Who is not in may have nothing that could be cut.
+        let ready = match fault {
+            Fault::CutOff { .. } => is_in(&self.status.ranks[rank.0 as usize]),
+            _ => true,
+        };
+        let enough = others.count() >= self.config.min_world as usize;
+        slot.is_there() && slot.stopped_until.is_none() && ready && enough
     }
 
     fn inflict(&mut self, fault: Fault) -> io::Result<()> {
@@ -509,8 +556,7 @@ impl Fleet<'_> {
                 slot.process.as_ref().map_or(Ok(()), Process::stop)
             }
             Fault::CutOff { rank, cut } => {
-                // Whether it is still a member its next record will show.
-                self.status.ranks[rank as usize].standing = Standing::Joining;
+                self.must_show(rank);
                 let which = match cut {
                     Cut::Coordinator => "cut coordinator",
                     Cut::Peers => "cut peers",
@@ -544,33 +590,8 @@ impl Fleet<'_> {
             }
         }
         if self.coordinator.process.take().is_some() {
-            self.coordinator_end = end("it runs".to_owned());
+            self.coordinator_ends.push(end("it runs".to_owned()));
         }
-    }
-}
-
-/// What a process has to say for its end.
-fn process_end(slot: &Slot, status: ExitStatus) -> End {
-    let complaint = slot
-        .process
-        .as_ref()
-        .map(Process::complaint)
-        .unwrap_or_default();
-    match (&slot.failed, slot.done) {
-        (Some(failed), _) => failed.clone(),
-        (None, true) if status.success() => End::Done,
-        _ => End::Died {
-            how: format!("{status}: {complaint}"),
-        },
-    }
-}
-
-/// Who was killed need not have had the time to say anything.
-fn how(slot: &Slot, end: End) -> End {
-    let killed = slot.process.as_ref().is_some_and(|process| process.killed);
-    match end {
-        End::Died { .. } if killed => End::Killed,
-        other => other,
     }
 }
 

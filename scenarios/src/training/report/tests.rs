@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use super::*;
-use crate::training::chaos::{PlanFor, plan};
+use crate::training::chaos::{Cut, Fault};
 use crate::training::fleet::Standing;
 use crate::training::job::genesis;
 use crate::training::trajectory::Journal;
@@ -13,15 +13,25 @@ use selvedge_core::ddp::{CommitRecord, Epoch, RunId};
 
 const EPOCHS: u64 = 3;
 
+const CUT: Fault = Fault::CutOff {
+    rank: 1,
+    cut: Cut::All,
+};
+
+fn planned(fault: Fault) -> Planned {
+    Planned { epoch: 2, fault }
+}
+
+fn failed(reason: &str) -> End {
+    End::Failed {
+        reason: reason.into(),
+        detail: String::new(),
+        before: Vec::new(),
+    }
+}
+
 /// A run of two ranks with a life each, as it would be written down.
 fn ran(dir: PathBuf, chaos: bool, change: impl Fn(u32, &mut Line)) -> (FleetConfig, Outcome) {
-    let of = PlanFor {
-        seed: 1,
-        world: 2,
-        epochs: EPOCHS,
-        faults: u32::from(chaos),
-        patience: Duration::from_secs(1),
-    };
     let config = FleetConfig {
         program: PathBuf::new(),
         dir,
@@ -34,7 +44,11 @@ fn ran(dir: PathBuf, chaos: bool, change: impl Fn(u32, &mut Line)) -> (FleetConf
         batch_time: Duration::ZERO,
         patience: Duration::ZERO,
         deadline: Duration::ZERO,
-        plan: plan(&of),
+        grace: Duration::ZERO,
+        plan: match chaos {
+            true => vec![planned(CUT)],
+            false => Vec::new(),
+        },
     };
     let status = |rank| {
         let mut to = Journal::create(&config.dir.join(journal(rank, 1))).unwrap();
@@ -65,8 +79,10 @@ fn ran(dir: PathBuf, chaos: bool, change: impl Fn(u32, &mut Line)) -> (FleetConf
     let outcome = Outcome {
         ranks: (0..2).map(status).collect(),
         coordinator_lives: 1,
-        coordinator: End::Done,
-        faults: Vec::new(),
+        coordinator_ends: vec![End::Done],
+        faults: (config.plan.iter())
+            .map(|planned| (*planned, Some(2)))
+            .collect(),
         over: true,
         stuck: false,
         interrupted: false,
@@ -132,11 +148,6 @@ fn one_bit_of_one_alpha_of_one_rank_is_a_violation() {
 
 #[test]
 fn each_way_of_ending_is_judged() {
-    let failed = |reason: &str| End::Failed {
-        reason: reason.into(),
-        detail: String::new(),
-        before: Vec::new(),
-    };
     let hung = End::Hung {
         last: String::new(),
     };
@@ -272,4 +283,113 @@ fn a_rank_whose_parameters_nobody_knows_is_a_violation() {
     let told = told(&config, &outcome);
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].contains("what its parameters were then is not known"));
+}
+
+/// A failure is excused only where something was done that explains it.
+#[test]
+fn failures_are_held_against_whom_the_plan_hit() {
+    let kill = Fault::KillCoordinator { ms: 1 };
+    let restart = Fault::Restart { rank: 1 };
+    let none = None::<Fault>;
+    for (rank, reason, fault, right) in [
+        (1, "quorum-lost", Some(CUT), false),
+        (1, "coordinator-lost", Some(CUT), true),
+        (0, "coordinator-lost", Some(CUT), false),
+        (1, "coordinator-lost", Some(restart), false),
+        (0, "coordinator-lost", Some(kill), true),
+        (0, "coordinator-lost", none, false),
+        (1, "state-lost", Some(restart), true),
+        (0, "state-lost", Some(restart), false),
+        (0, "stalled", Some(restart), false),
+        (1, "bad-record", Some(restart), false),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, mut outcome) = ran(dir.path().into(), true, |_, _| {});
+        let done = fault.map(|fault| (planned(fault), Some(2)));
+        outcome.faults = done.into_iter().collect();
+        if fault == Some(kill) {
+            outcome.coordinator_lives = 2;
+            outcome.coordinator_ends = vec![End::Killed, End::Done];
+        }
+        outcome.ranks[rank].ends = vec![failed(reason)];
+        let told = told(&config, &outcome);
+        assert_eq!(
+            told.is_empty(),
+            right,
+            "{rank} {reason} {fault:?}: {told:?}"
+        );
+    }
+}
+
+#[test]
+fn an_eviction_that_nothing_was_done_for_is_said_and_is_no_violation() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, mut outcome) = ran(dir.path().into(), true, |_, _| {});
+    for (rank, falsely) in [(1, false), (0, true)] {
+        for status in &mut outcome.ranks {
+            status.ends = vec![End::Done];
+        }
+        outcome.ranks[rank].ends = vec![failed("evicted")];
+        let report = judged(&config, &outcome, 0..=EPOCHS);
+        assert_eq!(report.violations, []);
+        let expected = FalseSuspicion { rank: 0, life: 1 };
+        let expected: Vec<_> = falsely.then_some(expected).into_iter().collect();
+        assert_eq!(report.false_suspicions, expected);
+    }
+}
+
+#[test]
+fn what_was_not_done_and_whom_nobody_killed_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, whole) = ran(dir.path().into(), true, |_, _| {});
+    let kill = planned(Fault::KillCoordinator { ms: 1 });
+    let died = End::Died { how: String::new() };
+
+    let mut outcome = whole.clone();
+    outcome.faults[0].1 = None;
+    let report = judged(&config, &outcome, 0..=EPOCHS);
+    let cut = planned(CUT);
+    assert_eq!(report.violations, [Violation::NotDone { planned: cut }]);
+    outcome.interrupted = true;
+    assert!(told(&config, &outcome).is_empty());
+
+    // The coordinator's kills, its lives' ends, and whether that fits.
+    for (kills, ends, right) in [
+        (0, vec![End::Done], true),
+        (1, vec![End::Killed, End::Done], true),
+        (0, vec![End::Killed, End::Done], false),
+        (2, vec![End::Killed, End::Done], false),
+        (1, vec![died, End::Done], false),
+        (1, vec![End::Done, End::Done], false),
+        (1, vec![End::Killed, End::Killed], false),
+        (0, vec![failed("aborted")], false),
+    ] {
+        let mut outcome = whole.clone();
+        outcome.coordinator_lives = ends.len() as u32;
+        outcome.coordinator_ends = ends.clone();
+        outcome.faults = vec![(kill, Some(2)); kills];
+        let told = told(&config, &outcome);
+        assert_eq!(told.is_empty(), right, "{kills} {ends:?}: {told:?}");
+    }
+    let mut outcome = whole;
+    outcome.coordinator_ends.clear();
+    assert_eq!(
+        told(&config, &outcome),
+        ["the coordinator's life 1 has not ended"]
+    );
+}
+
+#[test]
+fn a_panic_is_found_however_the_process_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let complaint = dir.path().join("rank-0.life-1.err");
+    std::fs::write(&complaint, "a warning\n").unwrap();
+    assert_eq!(account::panics(dir.path()).unwrap(), []);
+    std::fs::write(&complaint, "a\nthread 'x' panicked at src/y.rs:1:2:\nz\n").unwrap();
+    let found = account::panics(dir.path()).unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!(
+        found[0].to_string(),
+        "rank-0.life-1.err: thread 'x' panicked at src/y.rs:1:2:"
+    );
 }
