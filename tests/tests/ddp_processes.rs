@@ -111,7 +111,7 @@ fn chaos_is_survived_and_everybody_accounts_for_himself() {
         "--epochs",
         "60",
         "--batch-time",
-        "4ms",
+        "30ms",
     ];
     let chaos = [
         "--chaos",
