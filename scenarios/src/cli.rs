@@ -97,6 +97,10 @@ struct CheckArgs {
     /// Wall-clock time for everything, as 60s or 5m; more time also means more executions
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = input::budget)]
     budget: std::time::Duration,
+    /// Times the usual number of executions to draw; one for each minute of the budget if not
+    /// given. With 1, a long budget is room for a slow machine and nothing else
+    #[arg(long, value_name = "N", value_parser = input::at_least_one::<u64>)]
+    effort: Option<u64>,
     /// What every random choice is drawn from
     #[arg(long, value_name = "N", default_value = "1", value_parser = input::number, allow_hyphen_values = true)]
     seed: u64,

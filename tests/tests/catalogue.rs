@@ -11,7 +11,7 @@ use selvedge_sim::Variant;
 
 #[test]
 fn every_twin_is_found_and_every_shipped_body_survives() {
-    let (exit, json) = report(&["--budget", "240s"]);
+    let (exit, json) = report(&["--budget", "600s", "--effort", "1"]);
     let units = json["units"].as_array().unwrap();
     let compared = json["cross_check"].as_array().unwrap();
     let wrong: Vec<_> = (units.iter())

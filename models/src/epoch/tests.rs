@@ -82,7 +82,7 @@ fn three_ranks_survive_a_crash_a_rejoin_and_a_false_suspicion() {
 #[test]
 #[ignore = "minutes, in a release build"]
 fn three_ranks_survive_a_crash_a_rejoin_and_a_coordinator_that_dies_and_comes_back() {
-    is_complete(EpochModel::of(3).with(Faults::COORDINATOR), 6_433_141);
+    is_complete(EpochModel::of(3).with(Faults::COORDINATOR), 11_053_612);
 }
 
 #[test]

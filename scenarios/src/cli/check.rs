@@ -255,10 +255,11 @@ fn run_one(
     progress: &Progress,
 ) -> io::Result<UnitReport> {
     let started = Instant::now();
-    let longer = (args.budget.as_secs() / DEFAULT_BUDGET.as_secs()).max(1);
+    let minutes = (args.budget.as_secs() / DEFAULT_BUDGET.as_secs()).max(1);
+    let effort = args.effort.unwrap_or(minutes);
     let (executions, rounds) = match unit.engine {
-        Engine::Native => (NATIVE_EXECUTIONS.saturating_mul(longer), NATIVE_ROUNDS),
-        _ => (SHUTTLE_EXECUTIONS.saturating_mul(longer), 1),
+        Engine::Native => (NATIVE_EXECUTIONS.saturating_mul(effort), NATIVE_ROUNDS),
+        _ => (SHUTTLE_EXECUTIONS.saturating_mul(effort), 1),
     };
     let request = Request {
         scenario: unit.scenario.id.to_owned(),

@@ -19,7 +19,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     shipped: Bodies::of_model(body!(MODEL, Lean)),
     signature: "no-mix",
     must_reach: &["coordinator-back", "decided", "evicted", "false-suspicion"],
-    engines: &[stateright(Expect::Finds).states(36_355)],
+    engines: &[stateright(Expect::Finds).states(49_412)],
 };
 
 const MODEL: EpochModel = EpochModel::of(2).with(Faults {

@@ -19,7 +19,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     signature: "progress",
     must_reach: &["coordinator-back", "copied", "decided", "done", "rejoined"],
     engines: &[stateright(Expect::Finds)
-        .states(6_433_141)
+        .states(11_053_612)
         .needs_minutes(30)],
 };
 

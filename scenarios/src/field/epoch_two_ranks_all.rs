@@ -25,7 +25,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
         "false-suspicion",
         "rejoined",
     ],
-    engines: &[stateright(Expect::Finds).states(940_727)],
+    engines: &[stateright(Expect::Finds).states(940_187)],
 };
 
 const TWIN: EpochModel = EpochModel::of(2).with(Faults {

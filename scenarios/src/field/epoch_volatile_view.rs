@@ -19,7 +19,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     shipped: Bodies::of_model(body!(MODEL, Lean)),
     signature: "progress",
     must_reach: &["coordinator-back", "decided", "done"],
-    engines: &[stateright(Expect::Finds).states(9_642)],
+    engines: &[stateright(Expect::Finds).states(15_876)],
 };
 
 const MODEL: EpochModel = EpochModel::of(2).with(Faults {

@@ -21,7 +21,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     shipped: Bodies::of_model(body!(SHIPPED, Lean)),
     signature: "progress",
     must_reach: &["asked-twice", "coordinator-back", "done"],
-    engines: &[stateright(Expect::Finds).states(2_141)],
+    engines: &[stateright(Expect::Finds).states(2_946)],
 };
 
 /// Slots in three stages, and a coordinator that dies before all have voted.

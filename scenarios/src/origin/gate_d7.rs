@@ -20,7 +20,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     shipped: Bodies::of_model(body!(SHIPPED, Lean)),
     signature: "no-mix",
     must_reach: &["decided", "evicted", "failed-step"],
-    engines: &[stateright(Expect::Finds).states(3_047)],
+    engines: &[stateright(Expect::Finds).states(3_057)],
 };
 
 /// A slot that blends, and steps that come to nothing and are made again.

@@ -20,7 +20,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     shipped: Bodies::of_model(body!(SHIPPED, Lean)),
     signature: "agreement",
     must_reach: &["decided", "failed-step", "pruned"],
-    engines: &[stateright(Expect::Finds).states(3_047)],
+    engines: &[stateright(Expect::Finds).states(3_057)],
 };
 
 /// A slot that blends out, and steps that come to nothing and are made again.

@@ -173,6 +173,11 @@ impl LoneRank {
         let record = &checkpoint.record;
         let genesis =
             CommitRecord::genesis(RUN, record.epoch, record.applied, record.schedule.clone());
+        // All begin from one record, made one of the new run; whose checkpoint is of another has
+        // other parameters.
+        let checkpoint = RankCheckpoint {
+            record: genesis.clone(),
+        };
         let model = Model {
             steps,
             seeds: std::mem::take(&mut self.model.seeds),

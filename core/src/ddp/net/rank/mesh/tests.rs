@@ -74,7 +74,7 @@ fn gift(view: u64, rank: u32, seq: u64) -> Gift {
             schedule: u64::from(rank == 2 && seq == 3),
             applied: seq,
         },
-        active: (u64::from(rank) + seq) % 3 != 0,
+        active: !(u64::from(rank) + seq).is_multiple_of(3),
         more: seq < 2,
     };
     let value = |at: usize| {
