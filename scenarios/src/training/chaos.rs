@@ -310,9 +310,9 @@ mod tests {
             .map(|p| format!("{}: {}", p.epoch, p.fault))
             .collect();
         let known = [
-            "16: kill rank 3 and start it again",
+            "15: kill rank 3 and start it again",
             "46: stop rank 0 for 367 ms",
-            "68: kill the coordinator, back 337 ms later",
+            "65: kill the coordinator, back 337 ms later",
         ];
         assert_eq!(told, known);
     }
