@@ -1,6 +1,6 @@
 //! Choices of a body, under every engine: all of them or some of them, and the same ones again
 //! from a seed. Some tests here run this test binary once more.
-#![cfg(not(loom))]
+#![cfg(not(loom_run))]
 
 use std::fs;
 use std::process::Command;

@@ -1,7 +1,7 @@
 //! The page in a real browser: it draws what there is to draw, and no script fails.
 //!
 //! Runs where a Chromium is found, by `$CHROMIUM` or on the path, and says so where none is.
-#![cfg(not(loom))]
+#![cfg(not(loom_run))]
 #![allow(clippy::unwrap_used, reason = "all of this file is tests")]
 
 mod traces;

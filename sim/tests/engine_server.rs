@@ -1,6 +1,6 @@
 //! The front end's loop and those who end it, under every engine. What tokens it passes on is
 //! in the scenarios; here the engine is idle and only has a cache to give up.
-#![cfg(not(loom))]
+#![cfg(not(loom_run))]
 
 use std::num::NonZeroU32;
 

@@ -1,5 +1,5 @@
 //! The explorer on small bodies whose outcomes can be counted by hand.
-#![cfg(not(loom))]
+#![cfg(not(loom_run))]
 #![allow(clippy::unwrap_used, reason = "all of this file is tests")]
 
 use selvedge_core::platform::{

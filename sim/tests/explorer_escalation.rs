@@ -1,5 +1,5 @@
 //! What a search says when the full one does not fit.
-#![cfg(not(loom))]
+#![cfg(not(loom_run))]
 #![allow(clippy::unwrap_used, reason = "all of this file is tests")]
 
 use std::time::Duration;

@@ -1,5 +1,5 @@
 //! One search on several threads comes to what it comes to on one.
-#![cfg(not(loom))]
+#![cfg(not(loom_run))]
 #![allow(clippy::unwrap_used, reason = "all of this file is tests")]
 
 mod programs;

@@ -1,6 +1,6 @@
 //! The explorer against the truth: on generated programs, its outcomes and deadlocks are those
 //! of every interleaving, and it runs as many executions as there are different traces.
-#![cfg(not(loom))]
+#![cfg(not(loom_run))]
 
 mod programs;
 

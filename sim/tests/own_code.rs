@@ -1,6 +1,6 @@
 //! Tests as somebody writes them for code of their own: the queue of the example, under every
 //! engine.
-#![cfg(not(loom))]
+#![cfg(not(loom_run))]
 
 #[allow(dead_code, reason = "what the example prints is not wanted here")]
 #[path = "../examples/own_code.rs"]

@@ -1,6 +1,6 @@
 //! What the tests that `model_tests!` makes say, by running this test binary once more: tests
 //! that fail, each ignored unless it is asked for by name.
-#![cfg(not(loom))]
+#![cfg(not(loom_run))]
 
 #[allow(dead_code, reason = "what the example prints is not wanted here")]
 #[path = "../examples/own_code.rs"]

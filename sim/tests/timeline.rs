@@ -1,5 +1,5 @@
 //! What a drawing of an execution says, and that it keeps its form whatever the trace.
-#![cfg(not(loom))]
+#![cfg(not(loom_run))]
 #![allow(clippy::unwrap_used, reason = "all of this file is tests")]
 
 mod traces;

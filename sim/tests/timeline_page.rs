@@ -1,5 +1,5 @@
 //! The page for a browser, as far as that can be seen without one; `chromium.rs` has one.
-#![cfg(not(loom))]
+#![cfg(not(loom_run))]
 #![allow(clippy::unwrap_used, reason = "all of this file is tests")]
 
 mod traces;

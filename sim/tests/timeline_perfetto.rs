@@ -1,5 +1,5 @@
 //! The file for trace viewers keeps to the rules of its format.
-#![cfg(not(loom))]
+#![cfg(not(loom_run))]
 #![allow(clippy::unwrap_used, reason = "all of this file is tests")]
 
 mod traces;

@@ -1,6 +1,6 @@
 //! The simulated world: many seeds without a violation, every planted bug found, everything
 //! reached that should be, and the same seed the same run.
-#![cfg(not(loom))]
+#![cfg(not(loom_run))]
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,5 +1,5 @@
 //! The catalogue as a whole: every verdict is as expected, and no scenario is idle.
-#![cfg(not(loom))]
+#![cfg(not(loom_run))]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! Explorer and loom side by side: what only one of them saw is told, known differences are held
 //! to exactly, and a new one is no pass.
-#![cfg(not(loom))]
+#![cfg(not(loom_run))]
 
 mod common;
 

@@ -5,7 +5,7 @@
 //! Whatever happens: whoever applied an epoch applied the same, record and parameters; each life
 //! of a rank ends, with the run or with a reason that faults of a network can be, within a
 //! deadline; the coordinator ends well, or because too few ranks are left.
-#![cfg(not(loom))]
+#![cfg(not(loom_run))]
 #![allow(clippy::unwrap_used, reason = "a test ends there")]
 
 use std::cell::RefCell;

@@ -1,6 +1,6 @@
 //! The simulator's documentation, as far as no lint checks it: every public item has an example
 //! that runs as a test, and says what its errors are.
-#![cfg(not(loom))]
+#![cfg(not(loom_run))]
 
 use std::collections::BTreeSet;
 use std::fs;

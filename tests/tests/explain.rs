@@ -1,5 +1,5 @@
 //! What a user does with a failure: makes it smaller, asks why, has it drawn.
-#![cfg(not(loom))]
+#![cfg(not(loom_run))]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! Models as a user meets them: searched, found, replayed along their paths, explored; and never
 //! a pass where the search was cut short.
-#![cfg(not(loom))]
+#![cfg(not(loom_run))]
 
 mod common;
 

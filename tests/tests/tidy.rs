@@ -1,6 +1,6 @@
 //! House rules that no lint checks: where std may be named, how large a file may grow, what
 //! must be said beside an atomic or an `expect`.
-#![cfg(not(loom))]
+#![cfg(not(loom_run))]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! The front end for tokio, on the real runtime and under a paused clock: no client waits for
 //! another, none hangs, and every block comes back whatever ends first.
-#![cfg(not(loom))]
+#![cfg(not(loom_run))]
 
 #[path = "../../core/tests/engine/backend.rs"]
 #[allow(dead_code, reason = "core's own tests use the rest of it")]

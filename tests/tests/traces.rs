@@ -1,6 +1,6 @@
 //! What is taken down of an execution is what happened in it: locks are held by one task at a
 //! time, and where memory is sequentially consistent an atomic holds what was last written.
-#![cfg(not(loom))]
+#![cfg(not(loom_run))]
 
 mod common;
 

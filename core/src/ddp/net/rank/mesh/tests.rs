@@ -148,7 +148,7 @@ proptest! {
                 let (given, bucket) = gift(1, rank, seq);
                 let outcome = match rank == me {
                     true => mesh.contribute(given, bucket),
-                    false => mesh.take(Rank(rank), given, bucket).expect("it may"),
+                    false => mesh.take(Rank(rank), given, bucket).expect("INVARIANT: it may"),
                 };
                 let complete = gave.iter().all(|&gave| gave > done);
                 match outcome {
