@@ -74,6 +74,14 @@ pub use ranks::End;
 pub use shrink::ShrunkWorld;
 
 /// A run to be made.
+///
+/// ```
+/// use selvedge_sim::world::WorldConfig;
+///
+/// let config = WorldConfig::default();
+/// assert_eq!((config.ranks, config.min_world), (4, 2));
+/// assert_ne!(WorldConfig::swarm(1), WorldConfig::swarm(2));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorldConfig {
     /// Ranks that begin it, 1 to 256.
@@ -111,6 +119,13 @@ impl Default for WorldConfig {
 }
 
 /// How long everything takes, from the least to the most where it is drawn.
+///
+/// ```
+/// use selvedge_sim::world::Timing;
+///
+/// let timing = Timing::default();
+/// assert!(timing.compute.0 <= timing.compute.1);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
     /// A gradient.
@@ -222,6 +237,13 @@ impl WorldConfig {
 }
 
 /// What is wrong with a configuration.
+///
+/// ```
+/// use selvedge_sim::world::{World, WorldConfig};
+///
+/// let nobody = WorldConfig { ranks: 0, ..WorldConfig::default() };
+/// assert!(World::new(nobody).is_err());
+/// ```
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum WorldError {
     /// Too few ranks, or too many.
@@ -251,6 +273,15 @@ pub enum WorldError {
 }
 
 /// A run that is ready to be made.
+///
+/// ```
+/// use selvedge_sim::world::{World, WorldConfig};
+///
+/// let config = WorldConfig { epochs: 3, ..WorldConfig::default() };
+/// let report = World::new(config)?.run();
+/// assert_eq!(report.epochs, 3);
+/// # Ok::<(), selvedge_sim::world::WorldError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct World(WorldConfig);
 
@@ -294,6 +325,15 @@ impl World {
 }
 
 /// A property that does not hold.
+///
+/// ```
+/// use selvedge_sim::world::{World, WorldConfig};
+///
+/// let config = WorldConfig { epochs: 3, ..WorldConfig::default() };
+/// let report = World::new(config)?.run();
+/// assert_eq!(report.violation.map(|violation| violation.signature), None);
+/// # Ok::<(), selvedge_sim::world::WorldError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     /// Which: the same for the same fault, whatever the seed.
@@ -307,6 +347,15 @@ pub struct Violation {
 }
 
 /// What a run came to.
+///
+/// ```
+/// use selvedge_sim::world::{World, WorldConfig};
+///
+/// let config = WorldConfig { epochs: 3, ..WorldConfig::default() };
+/// let report = World::new(config)?.run();
+/// assert!(report.events > 0 && !report.virtual_time.is_zero());
+/// # Ok::<(), selvedge_sim::world::WorldError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorldReport {
     /// The run.

@@ -11,6 +11,12 @@ use super::random::mix;
 macro_rules! happenings {
     ($($(#[doc = $doc:literal])+ $what:ident = $words:literal,)+) => {
         /// What has happened. The numbers beside it are named in its words.
+        ///
+        /// ```
+        /// use selvedge_sim::world::What;
+        ///
+        /// assert!(!What::Calm.words().is_empty());
+        /// ```
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum What {
             $($(#[doc = $doc])+ $what,)+
@@ -106,6 +112,16 @@ happenings! {
 }
 
 /// One thing that happened.
+///
+/// ```
+/// use selvedge_sim::world::{World, WorldConfig, first_difference};
+///
+/// let config = WorldConfig { epochs: 3, record: true, ..WorldConfig::default() };
+/// let [one, other] = [World::new(config.clone())?.run(), World::new(config)?.run()];
+/// assert!(!one.happened.is_empty());
+/// assert_eq!(first_difference(&one.happened, &other.happened), None);
+/// # Ok::<(), selvedge_sim::world::WorldError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Happened {
     /// When.
@@ -170,6 +186,16 @@ impl Chain {
 
 /// The first place where two runs differ: where the difference began, if they were to be the
 /// same. `None` if they were.
+///
+/// ```
+/// use selvedge_sim::world::{World, WorldConfig, first_difference};
+///
+/// let config = WorldConfig { epochs: 3, record: true, ..WorldConfig::default() };
+/// let [one, other] = [World::new(config.clone())?.run(), World::new(config)?.run()];
+/// assert!(!one.happened.is_empty());
+/// assert_eq!(first_difference(&one.happened, &other.happened), None);
+/// # Ok::<(), selvedge_sim::world::WorldError>(())
+/// ```
 #[must_use]
 pub fn first_difference(one: &[Happened], other: &[Happened]) -> Option<usize> {
     let differs = one.iter().zip(other).position(|(one, other)| one != other);

@@ -16,6 +16,12 @@ use super::network::{Latency, Place};
 use super::random::{Concern, Stream};
 
 /// What goes wrong in a run.
+///
+/// ```
+/// use selvedge_sim::world::{Faults, WorldConfig};
+///
+/// assert_eq!(WorldConfig::default().faults, Faults::None);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Faults {
     /// Nothing.
@@ -27,6 +33,15 @@ pub enum Faults {
 }
 
 /// All that goes wrong in one run.
+///
+/// ```
+/// use selvedge_sim::world::{World, WorldConfig};
+///
+/// let config = WorldConfig { epochs: 3, ..WorldConfig::default() };
+/// let report = World::new(config)?.run();
+/// assert!(report.plan.faults.is_empty());
+/// # Ok::<(), selvedge_sim::world::WorldError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// How the network is on the whole.
@@ -39,6 +54,18 @@ pub struct Plan {
 }
 
 /// One thing that goes wrong.
+///
+/// ```
+/// use std::time::Duration;
+/// use selvedge_core::ddp::Rank;
+/// use selvedge_sim::world::{Fault, FaultKind, Moment, When};
+///
+/// let when = When::After { moment: Moment::Votes, nth: 1, plus: Duration::from_millis(2) };
+/// let restart = Some(Duration::from_secs(1));
+/// let kind = FaultKind::Crash { rank: Rank(2), restart, machine: false };
+/// let fault = Fault { when, kind };
+/// assert_eq!(fault.when, when);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// When.
@@ -48,6 +75,18 @@ pub struct Fault {
 }
 
 /// When a fault comes. Whatever the plan says, none comes after the faults' phase.
+///
+/// ```
+/// use std::time::Duration;
+/// use selvedge_core::ddp::Rank;
+/// use selvedge_sim::world::{Fault, FaultKind, Moment, When};
+///
+/// let when = When::After { moment: Moment::Votes, nth: 1, plus: Duration::from_millis(2) };
+/// let restart = Some(Duration::from_secs(1));
+/// let kind = FaultKind::Crash { rank: Rank(2), restart, machine: false };
+/// let fault = Fault { when, kind };
+/// assert_eq!(fault.when, when);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
     /// So long after the beginning.
@@ -64,6 +103,18 @@ pub enum When {
 }
 
 /// What may be interrupted.
+///
+/// ```
+/// use std::time::Duration;
+/// use selvedge_core::ddp::Rank;
+/// use selvedge_sim::world::{Fault, FaultKind, Moment, When};
+///
+/// let when = When::After { moment: Moment::Votes, nth: 1, plus: Duration::from_millis(2) };
+/// let restart = Some(Duration::from_secs(1));
+/// let kind = FaultKind::Crash { rank: Rank(2), restart, machine: false };
+/// let fault = Fault { when, kind };
+/// assert_eq!(fault.when, when);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Moment {
     /// A rank gives to a collective.
@@ -111,6 +162,18 @@ impl Moment {
 }
 
 /// What may go wrong.
+///
+/// ```
+/// use std::time::Duration;
+/// use selvedge_core::ddp::Rank;
+/// use selvedge_sim::world::{Fault, FaultKind, Moment, When};
+///
+/// let when = When::After { moment: Moment::Votes, nth: 1, plus: Duration::from_millis(2) };
+/// let restart = Some(Duration::from_secs(1));
+/// let kind = FaultKind::Crash { rank: Rank(2), restart, machine: false };
+/// let fault = Fault { when, kind };
+/// assert_eq!(fault.when, when);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultKind {
     /// A rank's process dies.

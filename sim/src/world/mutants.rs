@@ -10,6 +10,13 @@ use selvedge_core::ddp::{
 use super::run::Simulation;
 
 /// What is broken.
+///
+/// ```
+/// use selvedge_sim::world::{Mutant, WorldConfig};
+///
+/// assert_eq!(WorldConfig::default().mutant, Mutant::None);
+/// assert!(Mutant::ALL.contains(&Mutant::NoFlush));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mutant {
     /// Nothing.

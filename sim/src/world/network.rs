@@ -20,6 +20,13 @@ use selvedge_core::time::Instant;
 use super::random::Stream;
 
 /// Where a process runs.
+///
+/// ```
+/// use selvedge_core::ddp::Rank;
+/// use selvedge_sim::world::Place;
+///
+/// assert!(Place::Coordinator < Place::Rank(Rank(0)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Place {
     /// The coordinator's.
@@ -100,6 +107,15 @@ pub(super) enum Told<M> {
 }
 
 /// How long things take.
+///
+/// ```
+/// use selvedge_sim::world::{World, WorldConfig};
+///
+/// let config = WorldConfig { epochs: 3, ..WorldConfig::default() };
+/// let report = World::new(config)?.run();
+/// assert!(report.plan.latency.least <= report.plan.latency.most);
+/// # Ok::<(), selvedge_sim::world::WorldError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Latency {
     /// The least time a message takes.

@@ -5,6 +5,12 @@ use std::fmt;
 macro_rules! probes {
     ($($(#[doc = $doc:literal])+ $probe:ident = $words:literal,)+) => {
         /// Something that should happen in some run.
+        ///
+        /// ```
+        /// use selvedge_sim::world::Probe;
+        ///
+        /// assert!(Probe::ALL.iter().all(|probe| !probe.words().is_empty()));
+        /// ```
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Probe {
             $($(#[doc = $doc])+ $probe,)+
@@ -81,6 +87,14 @@ probes! {
 }
 
 /// How often each was reached.
+///
+/// ```
+/// use selvedge_sim::world::Probes;
+///
+/// let mut sum = Probes::default();
+/// sum.add(&Probes::default());
+/// assert!(sum.missed().len() > 20, "nothing was reached");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probes([u64; Probe::ALL.len()]);
 

@@ -39,6 +39,15 @@ pub(super) struct RankNode {
 }
 
 /// How a rank's run ended.
+///
+/// ```
+/// use selvedge_sim::world::{End, World, WorldConfig};
+///
+/// let config = WorldConfig { epochs: 3, ..WorldConfig::default() };
+/// let report = World::new(config)?.run();
+/// assert!(report.ends.iter().all(|end| *end == Some(End::Done)));
+/// # Ok::<(), selvedge_sim::world::WorldError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// It has finished.

@@ -8,6 +8,16 @@
 use super::{Faults, Plan, World, WorldConfig, WorldReport};
 
 /// What shrinking came to.
+///
+/// ```
+/// use selvedge_sim::world::{World, WorldConfig};
+///
+/// let config = WorldConfig { epochs: 3, ..WorldConfig::default() };
+/// let report = World::new(config)?.run();
+/// // There is nothing to make smaller where nothing failed.
+/// assert_eq!(report.shrink(10), None);
+/// # Ok::<(), selvedge_sim::world::WorldError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShrunkWorld {
     /// The run that is left; `config` of it makes it again.
