@@ -24,6 +24,12 @@ macro_rules! happenings {
 
         impl What {
             /// In words; `{0}`, `{1}` and `{2}` stand for the numbers.
+            ///
+            /// ```
+            /// use selvedge_sim::world::What;
+            ///
+            /// assert_eq!(What::Calm.words(), "no more faults");
+            /// ```
             #[must_use]
             pub const fn words(self) -> &'static str {
                 match self {

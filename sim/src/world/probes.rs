@@ -18,9 +18,19 @@ macro_rules! probes {
 
         impl Probe {
             /// All of them.
+            ///
+            /// ```
+            /// assert!(selvedge_sim::world::Probe::ALL.len() > 20);
+            /// ```
             pub const ALL: &[Probe] = &[$(Probe::$probe),+];
 
             /// It in words.
+            ///
+            /// ```
+            /// use selvedge_sim::world::Probe;
+            ///
+            /// assert_eq!(Probe::TooLate.words(), "joiner told that the run is over");
+            /// ```
             #[must_use]
             pub const fn words(self) -> &'static str {
                 match self {
