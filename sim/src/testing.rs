@@ -93,7 +93,7 @@ static NEVER: AtomicBool = AtomicBool::new(false);
 ///     limit = std::time::Duration::from_secs(20);
 ///     require = selvedge_sim::Class::Sampled;
 /// }
-/// # let counter = selvedge_sim::bodies!(two_add_one);
+/// # let counter = selvedge_sim::bodies!(two_add_one).threads.expect("it runs on threads");
 /// # assert_eq!((counter.native)(&Cx::new(0, 0, 1)), Observation::none());
 /// ```
 ///
