@@ -93,8 +93,7 @@ impl Live {
 
 /// A rank's line on a terminal.
 fn line(rank: usize, status: &RankStatus) -> String {
-    let mut recent: Vec<Duration> = status.commits.iter().rev().take(RECENT).copied().collect();
-    let commit = Percentiles::of(&mut recent);
+    let commit = latency(status);
     let (mut epoch, mut alphas, mut stages, mut loss) = Default::default();
     if let Some(line) = &status.line {
         epoch = line.epoch.to_string();
@@ -119,17 +118,25 @@ fn line(rank: usize, status: &RankStatus) -> String {
     )
 }
 
+/// How long the last commits took, from a rank's arrival on.
+fn latency(status: &RankStatus) -> Percentiles {
+    let mut recent: Vec<Duration> = status.commits.iter().rev().take(RECENT).copied().collect();
+    Percentiles::of(&mut recent)
+}
+
 /// A rank in a line with others.
 fn in_short((rank, status): (usize, &RankStatus)) -> String {
-    let line = status.line.as_ref();
+    let (line, commit) = (status.line.as_ref(), latency(status));
     let epoch = line.map_or("-".to_owned(), |line| line.epoch.to_string());
     let alphas = line.map_or(String::new(), |line| {
         let alphas = line.slots.iter().map(|slot| format!("{:.3}", slot.alpha));
         alphas.collect::<Vec<_>>().join("/")
     });
     format!(
-        "rank {rank} {} epoch {epoch} alpha {alphas}",
-        status.standing.word()
+        "rank {rank} {} epoch {epoch} alpha {alphas} commit p50 {:.1} p99 {:.1} ms",
+        status.standing.word(),
+        commit.p50,
+        commit.p99
     )
 }
 
@@ -167,7 +174,7 @@ mod tests {
         }
         assert_eq!(
             in_short((0, &status)),
-            "rank 0 joining epoch 0 alpha 0.000/0.000"
+            "rank 0 joining epoch 0 alpha 0.000/0.000 commit p50 2.0 p99 2.0 ms"
         );
     }
 }

@@ -6,7 +6,7 @@ use std::io::{self, BufRead};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::mpsc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -154,11 +154,17 @@ pub(super) fn rank(args: &RankArgs) -> Result<Exit, Stop> {
     };
     let ended = run_rank(job, interrupted).map(drop);
     // The others may still need the coordinator, also where this rank is out of the run.
-    let coordinated = hosted.map(|thread| thread.join());
-    if let Some(Err(panic)) = coordinated {
-        std::panic::resume_unwind(panic);
+    let coordinated = match hosted.map(JoinHandle::join) {
+        None => Ok(()),
+        Some(Ok(coordinated)) => coordinated,
+        Some(Err(panic)) => std::panic::resume_unwind(panic),
+    };
+    if let (Err(failure), Err(cause)) = (&ended, &coordinated) {
+        let stop = stop(failure);
+        let message = format!("{}; this process coordinates, and {cause}", stop.message);
+        return Err(Stop { message, ..stop });
     }
-    exit(ended, &events)
+    exit(ended.and(coordinated), &events)
 }
 
 /// Which rank this is, of how many, and where its coordinator is.
@@ -204,18 +210,28 @@ impl Place {
             Stop::usage("torchrun's store has MASTER_PORT 65535, and there is none after it")
         })?;
         let found = (host.1.as_str(), number).to_socket_addrs();
-        let mut found = found.map_err(|error| {
+        let found: Vec<SocketAddr> = found.map(Iterator::collect).map_err(|error| {
             Stop::usage(format!(
                 "cannot find the host '{}' of MASTER_ADDR: {error}",
                 host.1
             ))
         })?;
-        let coordinator = found.next().ok_or_else(|| {
+        // A host may know itself by a name of its own loopback, which nobody else can reach.
+        let outside = found.iter().find(|address| !address.ip().is_loopback());
+        let coordinator = *outside.or(found.first()).ok_or_else(|| {
             Stop::usage(format!(
                 "the host '{}' of MASTER_ADDR has no address",
                 host.1
             ))
         })?;
+        if let (Some(nodes), true) = (several_nodes(env), coordinator.ip().is_loopback()) {
+            return Err(Stop::usage(format!(
+                "MASTER_ADDR '{}' is {} here, which no other node can reach, and {nodes}; set it \
+                 to an address of rank 0's node in your network",
+                host.1,
+                coordinator.ip()
+            )));
+        }
         let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
         Ok(Place {
             rank: Rank(small(rank)),
@@ -232,6 +248,18 @@ impl Place {
             SocketAddr::V6(at) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, at.port())),
         }
     }
+}
+
+/// What says that the ranks are on more than one node, if anything does.
+fn several_nodes(env: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+    let number = |name: &str| env(name)?.trim().parse::<u64>().ok();
+    for name in ["SLURM_NNODES", "SLURM_JOB_NUM_NODES", "GROUP_WORLD_SIZE"] {
+        if let Some(nodes) = number(name).filter(|nodes| *nodes > 1) {
+            return Some(format!("{name} says there are {nodes}"));
+        }
+    }
+    let (local, world) = (number("LOCAL_WORLD_SIZE")?, number("WORLD_SIZE")?);
+    (local < world).then(|| format!("LOCAL_WORLD_SIZE is {local} of {world} ranks"))
 }
 
 /// The first of these variables that is set: its name and its text.
@@ -319,7 +347,7 @@ fn events(args: &RankArgs) -> Result<Events, Stop> {
 }
 
 /// Coordinates on a thread of its own; back when the door is open.
-fn host(mut job: CoordinatorJob) -> Result<thread::JoinHandle<()>, Stop> {
+fn host(mut job: CoordinatorJob) -> Result<JoinHandle<Result<(), NodeError>>, Stop> {
     let (opened, open) = mpsc::channel();
     let events = job.events;
     job.events = Events::nowhere().also(move |event| match event {
@@ -334,10 +362,7 @@ fn host(mut job: CoordinatorJob) -> Result<thread::JoinHandle<()>, Stop> {
         }
         _ => events.tell(event),
     });
-    let thread = thread::spawn(move || {
-        // Its failure is told as an event, and each rank has one of its own by it.
-        let _ = run_coordinator(job, interrupted);
-    });
+    let thread = thread::spawn(move || run_coordinator(job, interrupted).map(drop));
     match open.recv() {
         Ok(Event::Failed { detail, .. }) => Err(Stop::usage(format!(
             "rank 0 cannot coordinate: {detail}; --coordinator external leaves it to another"
@@ -365,24 +390,23 @@ fn obey(sockets: CuttableSockets, events: Events) {
 }
 
 fn exit(ended: Result<(), NodeError>, events: &Events) -> Result<Exit, Stop> {
-    let exit = match ended {
-        Ok(()) => Exit::Ok,
-        Err(error) => {
-            let exit = match &error {
-                NodeError::Interrupted => Exit::Interrupted,
-                NodeError::Rank(error) => exit_of(error),
-                NodeError::Coordinator(_) => Exit::Left,
-                NodeError::Io { .. } => Exit::Harness,
-            };
-            return Err(Stop {
-                exit,
-                message: error.to_string(),
-            });
-        }
-    };
+    ended.map_err(|error| stop(&error))?;
     match events.error() {
         Some(error) => Err(Stop::harness("cannot tell the events", error)),
-        None => Ok(exit),
+        None => Ok(Exit::Ok),
+    }
+}
+
+fn stop(error: &NodeError) -> Stop {
+    let exit = match error {
+        NodeError::Interrupted => Exit::Interrupted,
+        NodeError::Rank(error) => exit_of(error),
+        NodeError::Coordinator(_) => Exit::Left,
+        NodeError::Io { .. } => Exit::Harness,
+    };
+    Stop {
+        exit,
+        message: error.to_string(),
     }
 }
 
@@ -469,6 +493,32 @@ mod tests {
             let set: Vec<_> = others.chain([(name, wrong)]).collect();
             let told = place(&set, Coordinator::Host).unwrap_err();
             assert!(told.contains(name) && told.contains(words), "{told}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_other_nodes_cannot_reach_is_refused_where_there_are_others() {
+        for (name, nodes, words) in [
+            ("SLURM_NNODES", "2", Some("SLURM_NNODES says there are 2")),
+            ("SLURM_NNODES", "1", None),
+            ("GROUP_WORLD_SIZE", "3", Some("there are 3")),
+            ("LOCAL_WORLD_SIZE", "1", Some("is 1 of 2 ranks")),
+            ("LOCAL_WORLD_SIZE", "2", None),
+        ] {
+            let told = place(&[&RIGHT[..], &[(name, nodes)]].concat(), Coordinator::Host);
+            match words {
+                None => assert_eq!(told, place(&RIGHT, Coordinator::Host)),
+                Some(words) => {
+                    let told = told.unwrap_err();
+                    assert!(
+                        told.contains(words) && told.contains("MASTER_ADDR"),
+                        "{told}"
+                    );
+                }
+            }
+            let outside = [RIGHT[0], RIGHT[1], ("MASTER_ADDR", "10.0.0.7"), RIGHT[3]];
+            let outside = [&outside[..], &[(name, nodes)]].concat();
+            assert!(place(&outside, Coordinator::Host).is_ok());
         }
     }
 

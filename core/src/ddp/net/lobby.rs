@@ -5,19 +5,55 @@
 
 use core::convert::Infallible;
 use core::future::Future;
+use core::time::Duration;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
 
-use super::link;
+use super::link::{self, Link};
+use super::network::Network;
 use crate::platform::{Mutex, Platform, Std};
+
+/// After an error of `accept`, such as too many open files, this long nobody is let in.
+const BREATH: Duration = Duration::from_millis(20);
+
+/// Gives each connection to `receive`, with its number and a place in a lobby for `most`, until
+/// what is returned is dropped, which cuts all of them.
+pub(super) fn open<N: Network, W>(
+    network: N,
+    listener: N::Listener,
+    most: usize,
+    receive: impl Fn(Link<N::Stream>, u64, SocketAddr, Place) -> W + Send + 'static,
+) -> JoinSet<()>
+where
+    W: Future<Output = ()> + Send + 'static,
+{
+    let lobby = Lobby::new(most);
+    let mut guard = JoinSet::new();
+    guard.spawn(async move {
+        // Dropped with this task, and then all of them are cut.
+        let mut inside = JoinSet::new();
+        for number in 0_u64.. {
+            while inside.try_join_next().is_some() {}
+            let Ok((stream, from)) = network.accept(&listener).await else {
+                sleep(BREATH).await;
+                continue;
+            };
+            let place = lobby.enter(number, from.ip());
+            inside.spawn(receive(Link::new(stream), number, from, place));
+        }
+    });
+    guard
+}
 
 /// By the number of the connection: where it is from, and what is dropped to put it out.
 type Waiting = BTreeMap<u64, (IpAddr, oneshot::Sender<Infallible>)>;
 type Shared = <Std as Platform>::Arc<<Std as Platform>::Mutex<Waiting>>;
 
-pub(super) struct Lobby {
+struct Lobby {
     most: usize,
     waiting: Shared,
 }
@@ -31,7 +67,7 @@ pub(super) struct Place {
 
 impl Lobby {
     /// Room for `most` connections, at least one.
-    pub(super) fn new(most: usize) -> Self {
+    fn new(most: usize) -> Self {
         Lobby {
             most,
             waiting: Shared::new(<Std as Platform>::Mutex::new(Waiting::new())),
@@ -39,7 +75,7 @@ impl Lobby {
     }
 
     /// The place of connection `number`, which no other has.
-    pub(super) fn enter(&self, number: u64, from: IpAddr) -> Place {
+    fn enter(&self, number: u64, from: IpAddr) -> Place {
         let (keep, put_out) = oneshot::channel();
         let mut waiting = Mutex::lock(&*self.waiting);
         if waiting.len() >= self.most {

@@ -1,17 +1,14 @@
 //! A rank's own door: other ranks that will send their gradients, or that must copy parameters.
 
-use core::time::Duration;
-
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
 
 use super::drive::Heard;
 use crate::ddp::ids::{Rank, RunId, View};
 use crate::ddp::net::error::Refusal;
 use crate::ddp::net::link::{self, Cut, Link};
-use crate::ddp::net::lobby::Lobby;
+use crate::ddp::net::lobby;
 use crate::ddp::net::network::Network;
 use crate::ddp::net::options::{Timing, Token};
 use crate::ddp::net::wire::{self, Door, FromPeer, Who};
@@ -19,8 +16,6 @@ use crate::platform::{Platform, Std};
 
 type Arc<T> = <Std as Platform>::Arc<T>;
 
-/// After an error of `accept`, such as too many open files, this long nobody is let in.
-const BREATH: Duration = Duration::from_millis(20);
 /// So many connections may be at the door at once.
 const MOST_AT_DOOR: usize = 64;
 
@@ -41,21 +36,13 @@ pub(super) fn open<N: Network>(
     inbox: mpsc::Sender<Heard>,
 ) -> JoinSet<()> {
     let rules = Arc::new(rules);
-    let lobby = Lobby::new(MOST_AT_DOOR);
-    let mut guard = JoinSet::new();
-    guard.spawn(async move {
-        // Dropped with this task, and then all of them are cut.
-        let mut inside = JoinSet::new();
-        for number in 0_u64.. {
-            while inside.try_join_next().is_some() {}
-            let Ok((stream, address)) = network.accept(&listener).await else {
-                sleep(BREATH).await;
-                continue;
-            };
-            let mut place = lobby.enter(number, address.ip());
+    lobby::open(
+        network,
+        listener,
+        MOST_AT_DOOR,
+        move |mut link, number, _, mut place| {
             let (rules, inbox) = (rules.clone(), inbox.clone());
-            inside.spawn(async move {
-                let mut link = Link::new(stream);
+            async move {
                 let greeted = place.hold(greet(&mut link, &rules)).await;
                 match greeted.unwrap_or(Err(Refusal::Crowded)) {
                     Ok(Who::Peer { view, from, .. }) => {
@@ -74,10 +61,9 @@ pub(super) fn open<N: Network>(
                         drop((told, answered, place));
                     }
                 }
-            });
-        }
-    });
-    guard
+            }
+        },
+    )
 }
 
 async fn greet<S: AsyncRead + AsyncWrite>(

@@ -6,23 +6,19 @@ use std::net::SocketAddr;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
 
 use super::Heard;
 use crate::ddp::coordinator::Member;
 use crate::ddp::coordinator::RunConfig;
 use crate::ddp::net::error::Refusal;
 use crate::ddp::net::link::{self, Cut, Link};
-use crate::ddp::net::lobby::Lobby;
+use crate::ddp::net::lobby;
 use crate::ddp::net::network::Network;
 use crate::ddp::net::options::{CoordinatorOptions, Timing, Token};
 use crate::ddp::net::wire::{self, Door, FromCoordinator, FromRank, Who};
 use crate::platform::{Platform, Std};
 
 type Arc<T> = <Std as Platform>::Arc<T>;
-
-/// After an error of `accept`, such as too many open files, this long nobody is let in.
-const BREATH: Duration = Duration::from_millis(20);
 
 struct Rules {
     config: RunConfig,
@@ -42,21 +38,14 @@ pub(super) fn open<N: Network>(
         token: options.token.clone(),
         timing: options.timing,
     });
-    let lobby = Lobby::new(options.most_at_door);
-    let mut guard = JoinSet::new();
-    guard.spawn(async move {
-        // Dropped with this task, and then all of them are cut.
-        let mut inside = JoinSet::new();
-        for number in 0_u64.. {
-            while inside.try_join_next().is_some() {}
-            let Ok((stream, from)) = network.accept(&listener).await else {
-                sleep(BREATH).await;
-                continue;
-            };
-            let mut place = lobby.enter(number, from.ip());
+    let most = options.most_at_door;
+    lobby::open(
+        network,
+        listener,
+        most,
+        move |mut link, number, from, mut place| {
             let (rules, inbox) = (rules.clone(), inbox.clone());
-            inside.spawn(async move {
-                let mut link = Link::new(stream);
+            async move {
                 let greeted = place.hold(greet(&mut link, &rules, from)).await;
                 match greeted.unwrap_or(Err(Refusal::Crowded)) {
                     Ok((member, address)) => {
@@ -70,10 +59,9 @@ pub(super) fn open<N: Network>(
                         drop((told, answered, place));
                     }
                 }
-            });
-        }
-    });
-    guard
+            }
+        },
+    )
 }
 
 /// Who is at the door, and where other ranks find him.

@@ -91,6 +91,17 @@ enum Fate {
     Torn,
 }
 
+impl Fate {
+    /// One after the other.
+    fn of(turn: usize) -> Self {
+        match turn % 3 {
+            0 => Fate::Lost,
+            1 => Fate::Kept,
+            _ => Fate::Torn,
+        }
+    }
+}
+
 /// A disk whose power can be cut after any write.
 #[derive(Clone)]
 struct Disk(Arc<<Std as Platform>::Mutex<Platter>>);
@@ -198,10 +209,10 @@ fn a_torn_commit_leaves_the_state_before_or_after() {
             disk.with(|platter| platter.left = Some(0));
             drop(store);
             for fates in 0..24_usize {
-                let fate = |at: usize| match (fates, (at * 7 + fates * 5) % 3) {
-                    (0, _) | (3.., 0) => Fate::Lost,
-                    (1, _) | (3.., 1) => Fate::Kept,
-                    _ => Fate::Torn,
+                // All alike first, then mixed.
+                let fate = |at: usize| match fates {
+                    0..3 => Fate::of(fates),
+                    _ => Fate::of(at * 7 + fates * 5),
                 };
                 let found = disk.with(|platter| platter.found(fate));
                 let store = Store::with_backend(Disk::of(found), RUN).unwrap();
@@ -255,12 +266,7 @@ fn a_torn_checkpoint_is_the_one_before_or_after() {
         disk.with(|platter| platter.left = Some(0));
         drop(store);
         for fates in 0..8_usize {
-            let fate = |at: usize| match (at + fates) % 3 {
-                0 => Fate::Lost,
-                1 => Fate::Kept,
-                _ => Fate::Torn,
-            };
-            let found = disk.with(|platter| platter.found(fate));
+            let found = disk.with(|platter| platter.found(|at| Fate::of(at + fates)));
             let store = Store::with_backend(Disk::of(found), RUN).unwrap();
             let (read, bytes) = store.checkpoint().unwrap().unwrap();
             let old = (&read, &bytes) == (&checkpoint(1), &parameters(1));
@@ -285,12 +291,7 @@ fn a_new_store_that_was_torn_is_made_or_refused_and_never_another() {
         drop(Store::with_backend(disk.clone(), RUN));
         disk.with(|platter| platter.left = Some(0));
         for fates in 0..9_usize {
-            let fate = |at: usize| match (at + fates) % 3 {
-                0 => Fate::Lost,
-                1 => Fate::Kept,
-                _ => Fate::Torn,
-            };
-            let found = disk.with(|platter| platter.found(fate));
+            let found = disk.with(|platter| platter.found(|at| Fate::of(at + fates)));
             match Store::with_backend(Disk::of(found), RUN) {
                 Ok(store) => {
                     assert_eq!(state(&store), (None, Vec::new()), "cut after {cut_after}");
