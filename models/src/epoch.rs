@@ -152,7 +152,7 @@ impl Model for EpochModel {
             // Found: nothing after it matters.
             return;
         }
-        world.progress(actions);
+        world.progress(|action| actions.push(action));
         world.faults(actions);
     }
 

@@ -11,6 +11,7 @@ pub mod gate_sync;
 pub mod lighthouse;
 pub mod pool;
 pub mod pool_history;
+pub mod shared;
 pub mod slot;
 pub mod subject;
 pub mod ticket;

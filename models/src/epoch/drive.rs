@@ -1,16 +1,15 @@
 //! The driver of the machines: which steps can be made, and what a machine's actions do. It is
 //! what a real driver is, with a network that is part of the state.
 
-use std::sync::Arc;
-
 use selvedge_core::ddp::{
     CommitRecord, Contribution, CoordinatorAction, CoordinatorEvent, CoordinatorState, Decision,
     Durable, Failure, Incarnation, Member, Question, Rank, RankAction, RankConfig, RankEvent,
     RankState, RankWait, Reduced, Reduction, StepTag, Vote,
 };
 
-use super::world::{Broken, Coordinator, Given, Heal, StepResult, World};
+use super::world::{Broken, Coordinator, Given, Heal, Queue, StepResult, World};
 use super::{Action, EpochModel, Mutant};
+use crate::shared::Shared;
 
 impl EpochModel {
     pub(super) fn rank_config(&self, rank: Rank) -> RankConfig {
@@ -29,35 +28,35 @@ impl EpochModel {
 
 impl World {
     /// What goes on by itself.
-    pub(super) fn progress(&self, actions: &mut Vec<Action>) {
+    pub(super) fn progress(&self, mut tell: impl FnMut(Action)) {
         let up = matches!(self.coordinator, Coordinator::Up(_));
         for rank in self.ranks() {
             let node = self.node(rank);
             if up && !node.to_coordinator.is_empty() {
-                actions.push(Action::ToCoordinator(rank));
+                tell(Action::ToCoordinator(rank));
             }
             if node.alive && !node.to_rank.is_empty() {
-                actions.push(Action::ToRank(rank));
+                tell(Action::ToRank(rank));
             }
             if !node.is_running() {
                 continue;
             }
             if node.result.is_some() {
-                actions.push(Action::StepDone(rank));
+                tell(Action::StepDone(rank));
             }
             if node
                 .heal
                 .as_ref()
                 .is_some_and(|heal| self.holder(heal).is_some())
             {
-                actions.push(Action::Healed(rank));
+                tell(Action::Healed(rank));
             }
             if !up && !self.gets_result(rank) {
-                actions.push(Action::Deadline(rank));
+                tell(Action::Deadline(rank));
             }
         }
         if up && !self.unnoticed.is_empty() {
-            actions.push(Action::Detect);
+            tell(Action::Detect);
         }
     }
 
@@ -106,13 +105,13 @@ impl World {
     pub(super) fn step(&mut self, model: &EpochModel, action: Action) {
         match action {
             Action::ToCoordinator(rank) => {
-                if let Some(message) = self.node_mut(rank).to_coordinator.pop_front() {
+                if let Some(message) = oldest(&mut self.node_mut(rank).to_coordinator) {
                     model.mutant.to_coordinator(model, self, rank, message);
                 }
             }
             Action::ToRank(rank) => {
                 let node = self.node_mut(rank);
-                if let Some(mut message) = node.to_rank.pop_front() {
+                if let Some(mut message) = oldest(&mut node.to_rank) {
                     let another = message.incarnation != node.state.incarnation();
                     let before = another.then(|| node.state.clone());
                     model.mutant.to_rank(node, &mut message);
@@ -167,7 +166,7 @@ impl World {
         let epoch = |state: &RankState| state.record().map(|record| record.epoch);
         let before = (node.state.view(), epoch(&node.state));
         let mut out = Vec::new();
-        node.state.on(event, &mut out);
+        node.state.make_mut().on(event, &mut out);
         let (view, now) = (node.state.view(), epoch(&node.state));
         self.break_if(view < before.0 || now < before.1, Broken::Monotone);
         self.do_rank(model, rank, out);
@@ -182,7 +181,7 @@ impl World {
                     model.mutant.said(node, &message);
                     // To one that is down there is no connection.
                     if up {
-                        node.to_coordinator.push_back(message);
+                        node.to_coordinator.push(Shared::new(message));
                     }
                 }
                 // Who is in the view, each contribution says.
@@ -191,9 +190,7 @@ impl World {
                     let node = self.node_mut(rank);
                     node.heal = None;
                     node.result = None;
-                    if let Some(given) = &mut node.given {
-                        given.served = true;
-                    }
+                    node.is_served();
                 }
                 RankAction::Contribute { tag, step } => self.contribute(model, rank, tag, step),
                 RankAction::ApplyStep { .. } => {}
@@ -207,11 +204,11 @@ impl World {
                     applied,
                     holders,
                 } => {
-                    self.node_mut(rank).heal = Some(Heal {
+                    self.node_mut(rank).heal = Some(Shared::new(Heal {
                         view,
                         applied,
                         holders,
-                    });
+                    }));
                 }
                 RankAction::ApplyEpoch(record) => self.applied(&record),
                 RankAction::Finish => self.node_mut(rank).end(),
@@ -259,7 +256,7 @@ impl World {
     fn contribute(&mut self, model: &EpochModel, rank: Rank, tag: StepTag, step: u64) {
         let batches = model.batches(rank);
         let node = self.node_mut(rank);
-        node.given = Some(Given {
+        node.given = Some(Shared::new(Given {
             view: tag.view,
             seq: tag.seq,
             contribution: Contribution {
@@ -270,7 +267,7 @@ impl World {
             members: node.state.members().to_vec(),
             parameters: node.parameters,
             served: false,
-        });
+        }));
         self.complete_collectives();
     }
 
@@ -283,7 +280,7 @@ impl World {
             };
             let theirs: Option<Vec<&Given>> = (own.members.iter())
                 .map(|&member| {
-                    let given = self.node(member).given.as_ref()?;
+                    let given: &Given = self.node(member).given.as_ref()?;
                     ((given.view, given.seq) == (own.view, own.seq)).then_some(given)
                 })
                 .collect();
@@ -309,11 +306,9 @@ impl World {
             let node = self.node_mut(rank);
             // A contribution of a life that is over is never answered.
             if node.is_running() {
-                node.result = Some(result);
+                node.result = Some(Shared::new(result));
             }
-            if let Some(given) = &mut node.given {
-                given.served = true;
-            }
+            node.is_served();
         }
     }
 
@@ -329,7 +324,7 @@ impl World {
         }
         let StepResult {
             view, seq, reduced, ..
-        } = result;
+        } = *result;
         self.tell_rank(model, rank, RankEvent::StepDone { view, seq, reduced });
     }
 
@@ -376,7 +371,7 @@ impl World {
         let node = self.node_mut(rank);
         let life = node.state.incarnation();
         node.end();
-        node.state = RankState::start(config, life, None, &mut Vec::new());
+        node.state = Shared::new(RankState::start(config, life, None, &mut Vec::new()));
         (node.alive, node.parameters) = (false, 0);
     }
 
@@ -385,7 +380,7 @@ impl World {
         let incarnation = Incarnation(node.state.incarnation().0 + 1);
         let mut out = Vec::new();
         let config = model.rank_config(rank);
-        node.state = RankState::start(config, incarnation, None, &mut out);
+        node.state = Shared::new(RankState::start(config, incarnation, None, &mut out));
         (node.alive, node.parameters) = (true, 0);
         self.do_rank(model, rank, out);
     }
@@ -394,10 +389,9 @@ impl World {
         let Coordinator::Up(state) = &mut self.coordinator else {
             return;
         };
-        let before = Arc::clone(state);
+        let before = state.clone();
         let mut out = Vec::new();
-        let state = Arc::make_mut(state);
-        state.on(event, &mut out);
+        state.make_mut().on(event, &mut out);
         let record = &state.durable().record;
         let lost = record.epoch != before.durable().record.epoch
             && !every_vote_counts(before.durable(), record);
@@ -418,7 +412,7 @@ impl World {
                 }
                 CoordinatorAction::Send { to, message } => {
                     // Whoever is dead may live again before it arrives.
-                    self.node_mut(to).to_rank.push_back(message);
+                    self.node_mut(to).to_rank.push(Shared::new(message));
                 }
             }
         }
@@ -427,7 +421,7 @@ impl World {
     fn crash_coordinator(&mut self, model: &EpochModel, kept: u8) {
         let mut durable = self.durable().clone();
         model.mutant.forget(&mut durable);
-        self.coordinator = Coordinator::Down(Arc::new(durable));
+        self.coordinator = Coordinator::Down(Shared::new(durable));
         for rank in self.ranks() {
             let node = self.node_mut(rank);
             node.to_coordinator.clear();
@@ -442,7 +436,7 @@ impl World {
         let restored =
             CoordinatorState::restore(model.run_config(), self.durable().clone(), &mut out)
                 .expect("INVARIANT: it was written down by a coordinator of this run");
-        self.coordinator = Coordinator::Up(Arc::new(restored));
+        self.coordinator = Coordinator::Up(Shared::new(restored));
         self.do_coordinator(out);
         self.reconnect(model, |_| true);
     }
@@ -508,10 +502,22 @@ impl super::world::Node {
     fn end(&mut self) {
         self.result = None;
         self.heal = None;
-        if let Some(given) = &mut self.given {
-            given.served = true;
+        self.is_served();
+    }
+
+    /// What it has given is answered, or never will be.
+    fn is_served(&mut self) {
+        if let Some(given) = &mut self.given
+            && !given.served
+        {
+            given.make_mut().served = true;
         }
     }
+}
+
+/// Takes the message that has been under way for longest.
+fn oldest<T: Clone>(queue: &mut Queue<T>) -> Option<T> {
+    (!queue.is_empty()).then(|| queue.remove(0).into_inner())
 }
 
 /// What a rank's gate says. It differs from rank to rank and from slot to slot.

@@ -26,12 +26,12 @@ impl Subject for EpochModel {
         let of = |rank: Rank| 1 + rank.0 as usize;
         match *action {
             Action::ToCoordinator(rank) => {
-                let first = before.node(rank).to_coordinator.front();
+                let first = before.node(rank).to_coordinator.first();
                 let what = first.map_or_else(String::new, |message| said(&message.body));
                 (0, format!("gets {what} of {rank}"))
             }
             Action::ToRank(rank) => {
-                let first = before.node(rank).to_rank.front();
+                let first = before.node(rank).to_rank.first();
                 let what = first.map_or_else(String::new, |message| {
                     let meant = message.incarnation;
                     match meant == before.node(rank).state.incarnation() {

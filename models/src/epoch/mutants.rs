@@ -9,6 +9,7 @@ use selvedge_core::ddp::{
 use super::EpochModel;
 use super::drive::passes;
 use super::world::{Coordinator, Node, World};
+use crate::shared::Shared;
 
 /// What is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -205,7 +206,7 @@ impl World {
         let durable = self.with_member(rank, incarnation);
         let mut out = Vec::new();
         if let Ok(state) = CoordinatorState::restore(model.run_config(), durable, &mut out) {
-            self.coordinator = Coordinator::Up(state.into());
+            self.coordinator = Coordinator::Up(Shared::new(state));
             self.do_coordinator(out);
             // A restart forgets who waits to join.
             self.reconnect(model, |state| state.wait() == Some(RankWait::Admission));
@@ -260,7 +261,7 @@ impl World {
                     .collect(),
             },
         };
-        self.coordinator = Coordinator::Up(state.into());
+        self.coordinator = Coordinator::Up(Shared::new(state));
         let send = CoordinatorAction::Send {
             to: rank,
             message: commit,

@@ -1,15 +1,16 @@
 //! The state that is explored: the machines, what is under way between them, the ghosts.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use selvedge_core::ddp::{
     Contribution, CoordinatorState, Durable, Epoch, Held, Incarnation, Member, Rank, RankState,
     Reduced, RunConfig, RunId, ToCoordinator, ToRank, View,
 };
 use selvedge_core::pool::InvariantViolation;
+use smallvec::{SmallVec, smallvec};
 
 use super::{Action, EpochModel, Faults};
+use crate::shared::Shared;
 
 /// A property that was broken in the step just made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,39 +34,42 @@ pub enum Broken {
 /// The run at one instant.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct World {
-    pub(super) nodes: Vec<Arc<Node>>,
+    pub(super) nodes: SmallVec<[Shared<Node>; 4]>,
     pub(super) coordinator: Coordinator,
     /// Ends of lives that the coordinator has not noticed.
     pub(super) unnoticed: VecDeque<Member>,
     /// What was decided, by epoch: digests of records.
-    pub(super) log: Vec<u64>,
+    pub(super) log: SmallVec<[u64; 4]>,
     pub(super) left: Faults,
     pub(super) broken: Option<Broken>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Coordinator {
-    Up(Arc<CoordinatorState>),
+    Up(Shared<CoordinatorState>),
     /// What is written down.
-    Down(Arc<Durable>),
+    Down(Shared<Durable>),
 }
+
+/// Messages under way, the oldest first: there are few at a time.
+pub(super) type Queue<T> = SmallVec<[Shared<T>; 3]>;
 
 /// A rank, and what is under way from and to it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Node {
-    pub(super) state: RankState,
+    pub(super) state: Shared<RankState>,
     /// Its process is there. It ends when it is killed, and when the rank fails.
     pub(super) alive: bool,
     /// Ghost: the parameters, as a digest of the steps that made them.
     pub(super) parameters: u64,
-    pub(super) to_coordinator: VecDeque<ToCoordinator>,
-    pub(super) to_rank: VecDeque<ToRank>,
+    pub(super) to_coordinator: Queue<ToCoordinator>,
+    pub(super) to_rank: Queue<ToRank>,
     /// What it last gave to a collective, while anybody may need it.
-    pub(super) given: Option<Given>,
+    pub(super) given: Option<Shared<Given>>,
     /// A result that it has not got yet.
-    pub(super) result: Option<StepResult>,
+    pub(super) result: Option<Shared<StepResult>>,
     /// What it is to copy.
-    pub(super) heal: Option<Heal>,
+    pub(super) heal: Option<Shared<Heal>>,
     /// What it said it has when it left its last view; kept for the mutant that needs it only.
     pub(super) said: Option<Held>,
 }
@@ -114,12 +118,12 @@ impl World {
     /// part of the search.
     pub(super) fn formed(model: &EpochModel) -> World {
         let genesis = model.begin.record(Self::RUN, model.epochs);
-        let log = vec![genesis.digest()];
+        let log = smallvec![genesis.digest()];
         let coordinator = CoordinatorState::new(model.run_config(), genesis)
             .expect("INVARIANT: the model has ranks and epochs");
         let mut world = World {
-            nodes: Vec::new(),
-            coordinator: Coordinator::Up(Arc::new(coordinator)),
+            nodes: SmallVec::new(),
+            coordinator: Coordinator::Up(Shared::new(coordinator)),
             unnoticed: VecDeque::new(),
             log,
             left: model.faults,
@@ -130,12 +134,12 @@ impl World {
             let rank = Rank(u32::from(rank));
             let config = model.rank_config(rank);
             let state = RankState::start(config, Incarnation(1), None, &mut out);
-            world.nodes.push(Arc::new(Node {
-                state,
+            world.nodes.push(Shared::new(Node {
+                state: Shared::new(state),
                 alive: true,
                 parameters: 0,
-                to_coordinator: VecDeque::new(),
-                to_rank: VecDeque::new(),
+                to_coordinator: Queue::new(),
+                to_rank: Queue::new(),
                 given: None,
                 result: None,
                 heal: None,
@@ -161,7 +165,7 @@ impl World {
     }
 
     pub(super) fn node_mut(&mut self, rank: Rank) -> &mut Node {
-        Arc::make_mut(&mut self.nodes[rank.0 as usize])
+        self.nodes[rank.0 as usize].make_mut()
     }
 
     pub(super) fn durable(&self) -> &Durable {
@@ -177,12 +181,14 @@ impl World {
     }
 
     pub(super) fn makes_progress(&self) -> bool {
-        let mut actions = Vec::new();
-        self.progress(&mut actions);
-        actions.iter().any(|action| match action {
-            Action::StepDone(rank) => self.gets_result(*rank),
-            _ => true,
-        })
+        let mut goes_on = false;
+        self.progress(|action| {
+            goes_on |= match action {
+                Action::StepDone(rank) => self.gets_result(rank),
+                _ => true,
+            };
+        });
+        goes_on
     }
 
     /// Whether a rank gets a result of its collective for sure: if all who gave to it are still
