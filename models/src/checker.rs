@@ -9,14 +9,47 @@
 //! it came to them: it ignores its `timeout` on one thread, and `symmetry` where it searches
 //! breadth first. Time and memory are looked at from outside.
 
+use std::any::Any;
 use std::fmt::Debug;
 use std::hash::Hash;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use selvedge_sim::model::{Halt, ModelRun};
 use selvedge_sim::{Failure, FailureKind, Verdict};
 use stateright::{Checker, CheckerBuilder, HasDiscoveries, Model};
+
+/// A model that can be searched, again if need be, and whose counterexamples can be told.
+///
+/// Every model of which that is true is one:
+///
+/// ```
+/// use selvedge_models::checker::Searchable;
+///
+/// fn searches<M: Searchable>() {}
+/// searches::<selvedge_models::epoch::EpochModel>();
+/// ```
+pub trait Searchable:
+    Model<
+        State: Clone + Debug + Hash + PartialEq + Send + Sync,
+        Action: Clone + Debug + PartialEq + Send + Sync,
+    > + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<M> Searchable for M where
+    M: Model<
+            State: Clone + Debug + Hash + PartialEq + Send + Sync,
+            Action: Clone + Debug + PartialEq + Send + Sync,
+        > + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
 
 /// What a search came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,31 +65,18 @@ pub struct Search<A> {
 ///
 /// That takes more than one search: stateright looks at 1,500 states before it looks whether
 /// anything was found, and keeps what it found last.
-pub fn search<M>(model: M, boundary: &str, most_states: usize) -> Search<M::Action>
-where
-    M: Model<
-            State: Clone + Debug + Hash + PartialEq + Send + Sync,
-            Action: Clone + Debug + PartialEq + Send + Sync,
-        > + Clone
-        + Send
-        + Sync
-        + 'static,
-{
+pub fn search<M: Searchable>(model: M, boundary: &str, most_states: usize) -> Search<M::Action> {
     let (found, _) = shortest(&model, Some(most_states), &forever());
     found.told(boundary)
 }
 
 /// As [`search`], but depth first: an eighth of the memory and twice as fast, and its
 /// counterexamples are long. For searches that are expected to be complete.
-pub fn search_lean<M>(model: M, boundary: &str, most_states: usize) -> Search<M::Action>
-where
-    M: Model<
-            State: Clone + Debug + Hash + PartialEq + Send + Sync,
-            Action: Clone + Debug + PartialEq + Send + Sync,
-        > + Send
-        + Sync
-        + 'static,
-{
+pub fn search_lean<M: Searchable>(
+    model: M,
+    boundary: &str,
+    most_states: usize,
+) -> Search<M::Action> {
     lean(model, Some(most_states), &forever()).told(boundary)
 }
 
@@ -80,6 +100,8 @@ pub(crate) enum Found<A> {
     Complete { states: u64 },
     /// The limit on states ended it, or what the run may use.
     Stopped { states: u64, halt: Option<Halt> },
+    /// The model's own code panicked, with this message.
+    Panicked { states: u64, what: String },
     /// A property does not hold.
     Violated {
         property: &'static str,
@@ -89,34 +111,21 @@ pub(crate) enum Found<A> {
 }
 
 /// Depth first, on as many threads as the run has.
-pub(crate) fn lean<M>(model: M, most_states: Option<usize>, run: &ModelRun<'_>) -> Found<M::Action>
-where
-    M: Model<
-            State: Clone + Debug + Hash + PartialEq + Send + Sync,
-            Action: Clone + Debug + PartialEq + Send + Sync,
-        > + Send
-        + Sync
-        + 'static,
-{
+pub(crate) fn lean<M: Searchable>(
+    model: M,
+    most_states: Option<usize>,
+    run: &ModelRun<'_>,
+) -> Found<M::Action> {
     let checker = bounded(model, most_states).threads(run.threads).spawn_dfs();
     come_to(checker, most_states, run)
 }
 
 /// Breadth first, and whether the counterexample is one than which none is shorter.
-pub(crate) fn shortest<M>(
+pub(crate) fn shortest<M: Searchable>(
     model: &M,
     most_states: Option<usize>,
     run: &ModelRun<'_>,
-) -> (Found<M::Action>, bool)
-where
-    M: Model<
-            State: Clone + Debug + Hash + PartialEq + Send + Sync,
-            Action: Clone + Debug + PartialEq + Send + Sync,
-        > + Clone
-        + Send
-        + Sync
-        + 'static,
-{
+) -> (Found<M::Action>, bool) {
     // On one thread: with more, what is found first need not be near.
     let search = |builder: CheckerBuilder<M>| come_to(builder.spawn_bfs(), most_states, run);
     let mut found = search(bounded(model.clone(), most_states));
@@ -129,7 +138,7 @@ where
         match search(bounded(model.clone(), most_states).target_max_depth(depth)) {
             shorter @ Found::Violated { .. } => found = shorter,
             Found::Complete { .. } => break,
-            Found::Stopped { .. } => return (found, false),
+            Found::Stopped { .. } | Found::Panicked { .. } => return (found, false),
         }
     }
     (found, true)
@@ -159,6 +168,10 @@ impl<A: Debug> Found<A> {
             Found::Stopped { states, .. } => Verdict::BudgetEnded {
                 executions: *states,
             },
+            Found::Panicked { states, what } => Verdict::EngineError {
+                what: format!("the model's code panicked: {what}"),
+                executions: *states,
+            },
             Found::Violated {
                 property,
                 path,
@@ -170,7 +183,7 @@ impl<A: Debug> Found<A> {
         };
         let path = match self {
             Found::Violated { path, .. } => path,
-            Found::Complete { .. } | Found::Stopped { .. } => Vec::new(),
+            Found::Complete { .. } | Found::Stopped { .. } | Found::Panicked { .. } => Vec::new(),
         };
         Search { verdict, path }
     }
@@ -180,10 +193,7 @@ fn forever() -> ModelRun<'static> {
     ModelRun::new(Duration::MAX, &|_| ())
 }
 
-fn bounded<M>(model: M, most_states: Option<usize>) -> CheckerBuilder<M>
-where
-    M: Model<State: Hash + Send + Sync> + Send + Sync + 'static,
-{
+fn bounded<M: Searchable>(model: M, most_states: Option<usize>) -> CheckerBuilder<M> {
     let builder = model.checker().finish_when(HasDiscoveries::Any);
     match most_states {
         Some(most) => builder.target_state_count(most),
@@ -193,11 +203,11 @@ where
 
 /// Waits for the search, and looks at what became of it. One that is stopped goes on in its
 /// threads until the process ends: stateright has no way to stop it.
-fn come_to<M, C>(checker: C, most_states: Option<usize>, run: &ModelRun<'_>) -> Found<M::Action>
-where
-    M: Model<State: Clone + Debug + Hash + PartialEq, Action: Clone + Debug + PartialEq>,
-    C: Checker<M>,
-{
+fn come_to<M: Searchable>(
+    mut checker: impl Checker<M>,
+    most_states: Option<usize>,
+    run: &ModelRun<'_>,
+) -> Found<M::Action> {
     let mut pause = Duration::from_micros(100);
     while !checker.is_done() {
         let states = checker.unique_state_count() as u64;
@@ -210,8 +220,14 @@ where
         thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(50));
     }
-    let checker = checker.join();
+    // A thread that panicked has closed the search for all: what they have seen is not all.
+    let ends = checker.handles().into_iter().map(JoinHandle::join);
+    let panicked = ends.filter_map(Result::err).last();
     let states = checker.unique_state_count() as u64;
+    if let Some(payload) = panicked {
+        let what = said(&*payload);
+        return Found::Panicked { states, what };
+    }
     // Of several, the nearest; of equally near ones, the property that stands first.
     let properties = checker.model().properties();
     let place = |name: &&str| {
@@ -235,4 +251,11 @@ where
         true => Found::Stopped { states, halt: None },
         false => Found::Complete { states },
     }
+}
+
+/// What a panic said.
+pub(crate) fn said(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
+    text.unwrap_or("a panic without a message").to_owned()
 }

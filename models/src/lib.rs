@@ -9,6 +9,7 @@ pub mod epoch;
 pub mod explore;
 pub mod gate_sync;
 pub mod lighthouse;
+mod panics;
 pub mod pool;
 pub mod pool_history;
 pub mod shared;

@@ -15,24 +15,14 @@
 //! assert_eq!(failure.signature, "no-mix");
 //! ```
 
-use std::fmt::Debug;
-use std::hash::Hash;
-
 use selvedge_sim::model::{Halt, ModelEnd, ModelRun, Row, Walk, WalkEnd};
-use stateright::{Expectation, Model};
+use stateright::Expectation;
 
-use crate::checker::{Found, failure, lean, shortest};
+use crate::checker::{Found, Searchable, failure, lean, shortest};
+use crate::panics;
 
 /// A model that can be searched and drawn. It has one initial state.
-pub trait Subject:
-    Model<
-        State: Clone + Debug + Hash + PartialEq + Send + Sync,
-        Action: Clone + Debug + PartialEq + Send + Sync,
-    > + Clone
-    + Send
-    + Sync
-    + 'static
-{
+pub trait Subject: Searchable {
     /// What the search leaves out, in words.
     fn boundary(&self) -> String;
 
@@ -84,16 +74,42 @@ pub fn run<M: Subject>(model: &M, order: Order, run: &ModelRun<'_>) -> ModelEnd 
             far @ Found::Violated { .. } => match shortest(model, None, run) {
                 (near @ Found::Violated { .. }, is_shortest) => (near, is_shortest),
                 // Time or memory ran out: what was found first is as good, and long.
-                (Found::Stopped { .. } | Found::Complete { .. }, _) => (far, false),
+                _ => (far, false),
             },
             found => (found, false),
         },
     };
-    told(model, found, is_shortest)
+    told(model, run, found, is_shortest)
 }
 
-fn told<M: Subject>(model: &M, found: Found<M::Action>, is_shortest: bool) -> ModelEnd {
+/// That the model's own code panics, and by what path.
+fn panicked<M: Subject>(model: &M, run: &ModelRun<'_>, what: &str) -> String {
+    let first_line = |what: &str| what.lines().next().unwrap_or_default().to_owned();
+    match panics::nearest(model, run) {
+        Some(nearest) => format!(
+            "the model's code panics after {} actions: {}: {:?}",
+            nearest.path.len(),
+            first_line(&nearest.what),
+            nearest.path
+        ),
+        None => format!(
+            "the model's code panicked, and there was no time to find where: {}",
+            first_line(what)
+        ),
+    }
+}
+
+fn told<M: Subject>(
+    model: &M,
+    run: &ModelRun<'_>,
+    found: Found<M::Action>,
+    is_shortest: bool,
+) -> ModelEnd {
     match found {
+        Found::Panicked { states, what } => ModelEnd::Failed {
+            states,
+            what: panicked(model, run, &what),
+        },
         Found::Complete { states } => ModelEnd::Complete {
             boundary: model.boundary(),
             states,
@@ -245,7 +261,7 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
-    use stateright::Property;
+    use stateright::{Model, Property};
 
     use super::*;
     use crate::checker;
@@ -402,7 +418,7 @@ mod tests {
                 path,
                 states,
             };
-            told(&model, found, false)
+            told(&model, &minute(&|_| ()), found, false)
         };
         // One that goes on behind the violation, and saw another property there.
         let mut state = model.init_states().remove(0);
@@ -419,6 +435,89 @@ mod tests {
             matches!(&well, ModelEnd::Failed { what, .. } if what.contains("all properties hold")),
             "{well:?}"
         );
+    }
+
+    /// Counts to 40, or panics at some number: when it is left, or when it is looked at.
+    #[derive(Clone, Debug)]
+    struct Counter {
+        leaves: Option<u8>,
+        looks: Option<u8>,
+    }
+
+    impl Model for Counter {
+        type State = u8;
+        type Action = u8;
+
+        fn init_states(&self) -> Vec<u8> {
+            vec![0]
+        }
+
+        fn actions(&self, state: &u8, actions: &mut Vec<u8>) {
+            actions.extend((1..=2).filter(|by| state + by <= 40));
+        }
+
+        fn next_state(&self, last: &u8, by: u8) -> Option<u8> {
+            assert!(Some(last + by) != self.leaves, "{last} is left");
+            Some(last + by)
+        }
+
+        fn properties(&self) -> Vec<Property<Self>> {
+            vec![Property::always("small", |model: &Self, state| {
+                assert!(Some(*state) != model.looks, "{state} is looked at");
+                *state <= 40
+            })]
+        }
+    }
+
+    impl Subject for Counter {
+        fn boundary(&self) -> String {
+            "counts to 40".to_owned()
+        }
+
+        fn columns(&self) -> Vec<String> {
+            vec!["counter".to_owned()]
+        }
+
+        fn act(&self, _: &u8, by: &u8) -> (usize, String) {
+            (0, format!("adds {by}"))
+        }
+
+        fn look(&self, state: &u8, _: usize) -> String {
+            state.to_string()
+        }
+    }
+
+    #[test]
+    fn a_panic_of_the_models_code_is_no_finding_and_is_told_by_the_shortest_path() {
+        let well = Counter {
+            leaves: None,
+            looks: None,
+        };
+        let states = 41;
+        let boundary = well.boundary();
+        let complete = ModelEnd::Complete { boundary, states };
+        let cases = [
+            (Some(9), None, "after 5 actions: 7 is left: [1, 2, 2, 2, 2]"),
+            (
+                None,
+                Some(9),
+                "after 5 actions: 9 is looked at: [1, 2, 2, 2, 2]",
+            ),
+        ];
+        for order in [Order::Lean, Order::Shortest] {
+            for threads in [1, 3] {
+                let mut budget = minute(&|_| ());
+                budget.threads = threads;
+                assert_eq!(run(&well, order, &budget), complete);
+                for (leaves, looks, told) in cases {
+                    let end = run(&Counter { leaves, looks }, order, &budget);
+                    let ModelEnd::Failed { what, .. } = &end else {
+                        panic!("{end:?}");
+                    };
+                    assert_eq!(*what, format!("the model's code panics {told}"));
+                }
+            }
+        }
     }
 
     #[test]
