@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Engine;
+
 /// Everything needed to run one execution again.
 ///
 /// ```
@@ -37,6 +39,20 @@ pub enum DecisionLog {
         /// Whether no path is shorter.
         shortest: bool,
     },
+}
+
+impl DecisionLog {
+    /// Whether it is of the kind that this engine leaves, and follows.
+    pub(crate) fn fits(&self, engine: Engine) -> bool {
+        match self {
+            DecisionLog::Schedule(_) => {
+                matches!(engine, Engine::Explorer { .. } | Engine::Shuttle { .. })
+            }
+            DecisionLog::Checkpoint { .. } => matches!(engine, Engine::Loom { .. }),
+            DecisionLog::Workload { .. } => engine == Engine::Native,
+            DecisionLog::Path { .. } => engine == Engine::Stateright,
+        }
+    }
 }
 
 /// One choice of a body under loom.

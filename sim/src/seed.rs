@@ -132,6 +132,9 @@ impl FromStr for Seed {
             trace,
             log,
         } = unpack(text, parts[5])?;
+        if !log.fits(engine) {
+            return Err(SeedError::Damaged("its engine leaves no log of this kind"));
+        }
         Ok(Seed {
             scenario: parts[1].to_owned(),
             variant,
@@ -227,7 +230,7 @@ mod tests {
         Seed {
             scenario: "pool-check-then-act".to_owned(),
             variant: Variant::AsReported,
-            engine: Engine::Loom {
+            engine: Engine::Explorer {
                 preemptions: Some(2),
             },
             revision: revision_of("the source"),
@@ -248,6 +251,49 @@ mod tests {
             seed(40).to_string().len() < 300,
             "short enough for a chat line"
         );
+    }
+
+    #[test]
+    fn an_engine_with_another_ones_log_is_damage() {
+        let logs = [
+            seed(3).log,
+            DecisionLog::Checkpoint {
+                path: "{}".to_owned(),
+                choices: Vec::new(),
+            },
+            DecisionLog::Workload {
+                seed: 1,
+                execution: 2,
+            },
+            DecisionLog::Path {
+                actions: vec![0, 1],
+                shortest: true,
+            },
+        ];
+        // Of these logs, by place, the one that each leaves.
+        let leaves = [
+            ("explorer", 0),
+            ("explorer:1", 0),
+            ("shuttle", 0),
+            ("shuttle:pct", 0),
+            ("loom", 1),
+            ("loom:2", 1),
+            ("native", 2),
+            ("stateright", 3),
+        ];
+        for (engine, own) in leaves {
+            for (place, log) in logs.iter().enumerate() {
+                let seed = Seed {
+                    engine: engine.parse().unwrap(),
+                    log: log.clone(),
+                    ..seed(3)
+                };
+                let read = seed.to_string().parse::<Seed>();
+                let refused = SeedError::Damaged("its engine leaves no log of this kind");
+                let expected = if place == own { Ok(seed) } else { Err(refused) };
+                assert_eq!(read, expected, "{engine}, {log:?}");
+            }
+        }
     }
 
     #[test]
