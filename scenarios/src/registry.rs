@@ -45,7 +45,8 @@ pub struct Plan {
     /// Of a model: how many different states a complete search of the shipped body has. Another
     /// number means that it explores something else than it did.
     pub states: Option<u64>,
-    /// The least budget that has room for the shipped body; with less it is left out, and told.
+    /// The least budget that has room for the shipped body, searched by two threads; with less it
+    /// is left out, and told. Zero where any has.
     pub needs: Duration,
 }
 
@@ -163,7 +164,7 @@ impl Plan {
         }
     }
 
-    /// The same, whose shipped body takes a budget of so many minutes.
+    /// The same, whose shipped body takes a budget of so many minutes, with two threads.
     #[must_use]
     pub const fn needs_minutes(self, minutes: u64) -> Self {
         Plan {
@@ -172,11 +173,12 @@ impl Plan {
         }
     }
 
-    /// The least budget that has room for a variant.
+    /// The least budget that has room for a variant, with so many threads.
     #[must_use]
-    pub fn needs(&self, variant: Variant) -> Duration {
+    pub fn needs(&self, variant: Variant, threads: usize) -> Duration {
         match variant {
             Variant::AsReported => Duration::ZERO,
+            Variant::Shipped if threads < 2 => self.needs * 2,
             Variant::Shipped => self.needs,
         }
     }

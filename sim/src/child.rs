@@ -29,6 +29,7 @@
 //!         task: Task::Search { seed: 1, executions: 1_000 },
 //!         rounds: 1,
 //!         workers: 1,
+//!         most_bytes: u64::MAX,
 //!         limit: Duration::from_secs(10),
 //!     };
 //!     let outcome = children.run(&request, &AtomicBool::new(false), |_| ())?;
@@ -91,6 +92,7 @@ const POLL: Duration = Duration::from_millis(4);
 ///     task: Task::Search { seed: 1, executions: 0 },
 ///     rounds: 1,
 ///     workers: 1,
+///     most_bytes: u64::MAX,
 ///     limit: Duration::from_secs(10),
 /// };
 /// assert_eq!(search.engine.to_string(), "explorer:2");
@@ -109,6 +111,8 @@ pub struct Request {
     pub rounds: u32,
     /// Threads that may search at a time, where the engine can use several.
     pub workers: usize,
+    /// How much memory the search of a model may take, in bytes; never more than is free.
+    pub most_bytes: u64,
     /// For how long at most.
     pub limit: Duration,
 }
@@ -313,6 +317,7 @@ impl Children {
             task: request.task.clone(),
             rounds: request.rounds,
             workers: request.workers,
+            most_bytes: request.most_bytes,
             limit_ms: u64::try_from(request.limit.as_millis()).unwrap_or(u64::MAX),
             record: file("records"),
         };

@@ -37,7 +37,7 @@ use crate::explorer::Escalation;
 use crate::model::Figures;
 use crate::trace::{self, Trace};
 use crate::unit::{End, Record, UnitSpec};
-use crate::{Bodies, DecisionLog, Failure, FailureKind, engines, lock, panics};
+use crate::{Bodies, DecisionLog, Engine, Failure, FailureKind, engines, lock, panics};
 
 /// How often the child writes how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
@@ -77,6 +77,20 @@ pub(crate) enum Payload {
 }
 
 impl Host {
+    fn new(events: Sender<Event>, limit: Duration) -> Host {
+        Host {
+            events: Mutex::new(events),
+            started: Instant::now(),
+            limit,
+            executions: AtomicU64::new(0),
+            beats: AtomicU64::new(0),
+            observations: Mutex::default(),
+            log: Mutex::default(),
+            escalation: Mutex::default(),
+            figures: Mutex::default(),
+        }
+    }
+
     /// An execution begins; returns its number, counted from 1. Does not return once the time
     /// is up.
     pub(crate) fn begin(&self) -> u64 {
@@ -213,6 +227,7 @@ fn hold() -> ! {
 ///     task: Task::Search { seed: 1, executions: 1 },
 ///     rounds: 1,
 ///     workers: 1,
+///     most_bytes: u64::MAX,
 ///     limit_ms: 10_000,
 ///     record: dir.path().join("records"),
 /// };
@@ -228,18 +243,8 @@ pub fn run(spec: &UnitSpec, bodies: &Bodies) -> io::Result<()> {
     records.write(&Record::Started { spec: spec.clone() })?;
 
     let (events, incoming) = mpsc::channel();
-    let host = Arc::new(Host {
-        events: Mutex::new(events),
-        started: Instant::now(),
-        limit: Duration::from_millis(spec.limit_ms),
-        executions: AtomicU64::new(0),
-        beats: AtomicU64::new(0),
-        observations: Mutex::default(),
-        log: Mutex::default(),
-        escalation: Mutex::default(),
-        figures: Mutex::default(),
-    });
-    catch_panics(Arc::clone(&host));
+    let host = Arc::new(Host::new(events, Duration::from_millis(spec.limit_ms)));
+    catch_panics(Arc::clone(&host), spec.engine);
     start_engine(Arc::clone(&host), spec.clone(), *bodies)?;
 
     let (mut seen, mut beats) = ((0, Instant::now()), 0);
@@ -276,7 +281,7 @@ pub fn run(spec: &UnitSpec, bodies: &Bodies) -> io::Result<()> {
         }
         let still = seen.1.elapsed();
         if still > STUCK_AFTER {
-            break stuck(&host, still);
+            break stuck(&host, spec.engine, still);
         }
     };
     if let (Some(trace), End::Violated { failure, .. }) = (&mut trace, &mut end) {
@@ -314,12 +319,17 @@ fn start_engine(host: Arc<Host>, spec: UnitSpec, bodies: Bodies) -> io::Result<(
         .map(|_| ())
 }
 
-fn catch_panics(host: Arc<Host>) {
+fn catch_panics(host: Arc<Host>, engine: Engine) {
     let watcher = thread::current().id();
     let default_hook = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         if thread::current().id() == watcher {
             return default_hook(info);
+        }
+        if engine == Engine::Stateright {
+            // Nothing is run here, it is searched: whoever searches says what became of it, and
+            // a panic on the way is no finding.
+            return panics::note(info);
         }
         let found = panics::look(info);
         if let Some(tell) = panics::heir() {
@@ -404,7 +414,16 @@ pub(crate) fn signature_of_panic(message: &str) -> String {
     signature
 }
 
-fn stuck(host: &Host, still: Duration) -> End {
+fn stuck(host: &Host, engine: Engine, still: Duration) -> End {
+    if engine == Engine::Stateright {
+        return End::Failed {
+            what: format!(
+                "the checker has said nothing for {} ms, after {} states",
+                still.as_millis(),
+                host.executions()
+            ),
+        };
+    }
     host.violated(Failure {
         kind: FailureKind::Liveness,
         signature: "hang".to_owned(),
@@ -451,6 +470,25 @@ mod tests {
         assert_eq!((seen.kept.len(), seen.more), (MOST_OBSERVATIONS, false));
         seen.add(&Observation::of("one more"));
         assert_eq!((seen.kept.len(), seen.more), (MOST_OBSERVATIONS, true));
+    }
+
+    #[test]
+    fn silence_is_a_hang_of_what_runs_and_a_failure_of_what_searches() {
+        let (events, _incoming) = mpsc::channel();
+        let host = Host::new(events, Duration::MAX);
+        host.set_executions(12);
+        let after = Duration::from_secs(11);
+        let End::Violated { failure, .. } = stuck(&host, Engine::Native, after) else {
+            panic!("an execution does not end")
+        };
+        assert_eq!(failure.signature, "hang");
+        let End::Failed { what } = stuck(&host, Engine::Stateright, after) else {
+            panic!("nothing is run")
+        };
+        assert_eq!(
+            what,
+            "the checker has said nothing for 11000 ms, after 12 states"
+        );
     }
 
     #[test]

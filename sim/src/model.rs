@@ -25,13 +25,18 @@
 //! assert!(COUNTER.runs_under(Engine::Stateright) && !COUNTER.runs_under(Engine::Native));
 //! ```
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::trace::{Event, Operation, Site, Trace};
 use crate::{Failure, TaskName};
+
+mod system;
+
+pub use system::available_bytes;
+use system::resident_bytes;
+pub(crate) use system::{peak_bytes, processor_ms};
 
 /// A model with its search: see the [module](self).
 ///
@@ -280,8 +285,11 @@ impl Walk {
 /// ```
 /// use selvedge_sim::model::Figures;
 ///
-/// let figures = Figures { states: 1_000_000, processor_ms: 4_000, bytes: 64_000_000 };
-/// assert_eq!((figures.rate(), figures.bytes_per_state()), (250_000, 64));
+/// let long = Figures { states: 1_000_000, processor_ms: 4_000, bytes: 64_000_000 };
+/// assert_eq!((long.rate(), long.bytes_per_state()), (Some(250_000), Some(64)));
+/// // What is measured of a short one is the beginning of a process and nothing else.
+/// let short = Figures { states: 400, processor_ms: 10, bytes: 3_000_000 };
+/// assert_eq!((short.rate(), short.bytes_per_state()), (None, None));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Figures {
@@ -294,49 +302,22 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// States a second of one core.
+    /// With less processor time, which is told in hundredths of a second, there is no rate.
+    const LEAST_MS: u64 = 500;
+    /// With fewer states, most of the memory is the checker's own.
+    const LEAST_STATES: u64 = 100_000;
+
+    /// States a second of one core; `None` after a search too short to say.
     #[must_use]
-    pub fn rate(&self) -> u64 {
-        self.states.saturating_mul(1_000) / self.processor_ms.max(1)
+    pub fn rate(&self) -> Option<u64> {
+        let long = self.processor_ms >= Self::LEAST_MS;
+        long.then(|| self.states.saturating_mul(1_000) / self.processor_ms)
     }
 
-    /// Bytes a state, what waits to be looked at included.
+    /// Bytes a state, what waits to be looked at included; `None` after a search of too few.
     #[must_use]
-    pub fn bytes_per_state(&self) -> u64 {
-        self.bytes / self.states.max(1)
+    pub fn bytes_per_state(&self) -> Option<u64> {
+        let many = self.states >= Self::LEAST_STATES;
+        many.then(|| self.bytes / self.states)
     }
-}
-
-/// Processor time of this process so far; 0 where the system does not tell.
-pub(crate) fn processor_ms() -> u64 {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // Behind the name, which may have spaces in it, the 12th and the 13th: hundredths of a
-    // second in user and in system mode.
-    let behind = stat.rsplit(')').next().unwrap_or_default();
-    let ticks = behind.split_whitespace().skip(11).take(2);
-    ticks
-        .filter_map(|ticks| ticks.parse::<u64>().ok())
-        .sum::<u64>()
-        * 10
-}
-
-/// The most memory that this process has held; 0 where the system does not tell.
-pub(crate) fn peak_bytes() -> u64 {
-    kilobytes("/proc/self/status", "VmHWM:").unwrap_or(0) * 1024
-}
-
-/// The memory that this process holds; 0 where the system does not tell.
-fn resident_bytes() -> u64 {
-    kilobytes("/proc/self/status", "VmRSS:").unwrap_or(0) * 1024
-}
-
-/// The memory that is free for new work; where the system does not tell, there is no limit.
-pub(crate) fn available_bytes() -> u64 {
-    kilobytes("/proc/meminfo", "MemAvailable:").map_or(u64::MAX, |kb| kb * 1024)
-}
-
-fn kilobytes(file: &str, key: &str) -> Option<u64> {
-    let text = fs::read_to_string(file).ok()?;
-    let rest = text.lines().find_map(|line| line.strip_prefix(key))?;
-    rest.split_whitespace().next()?.parse().ok()
 }

@@ -69,7 +69,8 @@ pub(crate) fn location() -> String {
     }
 }
 
-fn note(info: &PanicHookInfo<'_>) {
+/// Keeps what a panic of this thread means, if it is the first.
+pub(crate) fn note(info: &PanicHookInfo<'_>) {
     let found = look(info);
     FIRST.with_borrow_mut(|first| {
         first.get_or_insert(found);

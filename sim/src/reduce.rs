@@ -333,6 +333,7 @@ fn request_of(seed: &Seed, task: Task, limit: Duration) -> Request {
         task,
         rounds: 1,
         workers: 1,
+        most_bytes: u64::MAX,
         limit,
     }
 }

@@ -86,6 +86,7 @@ impl Children {
                 _ => 1,
             },
             workers: 1,
+            most_bytes: u64::MAX,
             limit,
         };
         let outcome = self.run(&request, interrupted, |_| ())?;

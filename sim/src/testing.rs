@@ -420,6 +420,7 @@ impl Test {
             },
             rounds,
             workers: 1,
+            most_bytes: u64::MAX,
             limit: settings.limit,
         }
     }

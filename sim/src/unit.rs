@@ -21,6 +21,7 @@
 //!     task: Task::Search { seed: 1, executions: 1 },
 //!     rounds: 1,
 //!     workers: 1,
+//!     most_bytes: u64::MAX,
 //!     limit_ms: 10_000,
 //!     record: dir.path().join("records"),
 //! };
@@ -99,6 +100,7 @@ impl FromStr for Variant {
 ///     task: Task::Capture { execution: 7 },
 ///     rounds: 1,
 ///     workers: 1,
+///     most_bytes: u64::MAX,
 ///     limit_ms: 10_000,
 ///     record: "records".into(),
 /// };
@@ -122,6 +124,8 @@ pub struct UnitSpec {
     pub rounds: u32,
     /// Threads that may search at a time, where the engine can use several.
     pub workers: usize,
+    /// How much memory the search of a model may take, in bytes; never more than is free.
+    pub most_bytes: u64,
     /// For how long at most.
     pub limit_ms: u64,
     /// The file that takes the records.

@@ -30,9 +30,17 @@ fn every_model_is_judged_right_and_every_path_leads_there_again() {
     let (exit, json) = report(&["--engine", "stateright", "--budget", "240s"]);
     let units = json["units"].as_array().unwrap();
     let dir = tempfile::tempdir().unwrap();
+    let mut measured = 0;
     for unit in units {
         assert_eq!(unit["as_expected"], true, "{unit}");
-        assert!(unit["figures"]["states"].as_u64() == unit["executions"].as_u64());
+        let figures = &unit["figures"];
+        assert!(figures["states"].as_u64() == unit["executions"].as_u64());
+        // The growth of the child's memory, which hangs on no clock: at most 200 bytes a state.
+        let bytes = figures["bytes_a_state"].as_u64();
+        let many = figures["states"].as_u64() >= Some(100_000);
+        assert_eq!(bytes.is_some(), many, "{unit}");
+        assert!(bytes.is_none_or(|bytes| bytes <= 200), "{unit}");
+        measured += u32::from(bytes.is_some());
         if unit["variant"] == "shipped" {
             // Complete within its boundary, and never called more.
             assert_eq!(unit["verdict"], "Bounded", "{unit}");
@@ -49,6 +57,10 @@ fn every_model_is_judged_right_and_every_path_leads_there_again() {
         assert!(said.contains(", the shortest path"), "{said}");
     }
     assert_eq!(exit, 0);
+    assert!(
+        measured >= 2,
+        "three ranks that rejoin, two with all faults"
+    );
 }
 
 #[test]
@@ -74,6 +86,23 @@ fn what_a_search_needs_more_time_for_is_left_out_and_told() {
     assert_eq!(json["left_out"][0]["needs_s"], 1_800);
     let xml = read("out.xml");
     assert!(xml.contains("<skipped message=\"did not fit;"), "{xml}");
+}
+
+#[test]
+fn what_is_left_out_is_below_a_required_class() {
+    let dir = tempfile::tempdir().unwrap();
+    let all = "epoch-three-ranks-all";
+    let args = ["check", all, "--budget", "2m", "--require", "exhausted"];
+    let output = run(dir.path(), &args);
+    let said = stdout(&output);
+    let told = format!("{all} shipped stateright did not fit into 2m; `selvedge check --budget ");
+    assert!(said.contains(&told), "{said}");
+    // Its twin was searched and found, which is not what was asked for.
+    assert!(
+        said.contains("1 units in") && said.contains("1 twins found"),
+        "{said}"
+    );
+    assert_eq!(code(&output), 20);
 }
 
 #[test]

@@ -47,6 +47,7 @@ fn failures(engine: Engine) -> Vec<(Seed, Outcome)> {
             },
             rounds: 1,
             workers: 1,
+            most_bytes: u64::MAX,
             limit: Duration::from_secs(60),
         };
         let found = children
@@ -191,6 +192,7 @@ fn every_twin_shrinks_to_three_preemptions_at_most() {
                 },
                 rounds: 1,
                 workers: 1,
+                most_bytes: u64::MAX,
                 limit: Duration::from_secs(60),
             };
             let outcome = run(&children, &of, of.task.clone());

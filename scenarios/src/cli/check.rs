@@ -1,20 +1,14 @@
 //! `selvedge check`: plans units, runs them in children, reports.
-//!
-//! The budget is shared as the run goes on: each unit may take its part of what is left. One
-//! that needed more is run again at the end, with what the quick ones left over, so that on a
-//! busy machine a unit is cut short only when the whole budget is used up.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, IsTerminal};
+use std::io;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use selvedge_sim::child::{Children, Launcher, Request};
+use selvedge_sim::model::available_bytes;
 use selvedge_sim::reduce::Shrinking;
 use selvedge_sim::unit::Task;
 use selvedge_sim::{Class, Engine, Seed, Variant};
@@ -23,6 +17,12 @@ use super::{CheckArgs, Exit, Stop, complain, input, say};
 use crate::Scenario;
 use crate::report::cross::Comparison;
 use crate::report::{self, LeftOut, RunReport, ShrunkSizes, UnitReport, seeds};
+
+mod progress;
+mod schedule;
+
+use progress::Progress;
+use schedule::{Machine, Planned, Share};
 
 /// Executions that shuttle draws a unit in the default budget; longer budgets draw more.
 pub(super) const SHUTTLE_EXECUTIONS: u64 = 6_000;
@@ -33,31 +33,22 @@ pub(super) const NATIVE_ROUNDS: u32 = 200;
 /// `check` spends no more than this on making one seed smaller; `selvedge shrink` may.
 const SHRINK_LIMIT: Duration = Duration::from_millis(1_500);
 pub(super) const DEFAULT_BUDGET: Duration = Duration::from_secs(60);
-/// A unit that was cut short is run again at most so often, each time with a larger share.
-const MOST_TRIES: u32 = 3;
-/// No unit gets less: starting a child takes some of it.
-const LEAST_LIMIT: Duration = Duration::from_millis(500);
 
 /// Set by Ctrl-C; everything that takes long looks at it.
 pub(super) static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// One unit that is to run.
-#[derive(Clone, Copy)]
-struct Planned {
-    /// Its place in the report.
-    place: usize,
-    scenario: &'static Scenario,
-    variant: Variant,
-    engine: Engine,
-    /// The least budget that has room for it.
-    needs: Duration,
-    /// How often it was run and cut short before.
-    tries: u32,
-}
-
 pub(super) fn check(args: &CheckArgs) -> Result<Exit, Stop> {
     let scenarios = input::select(&args.filters)?;
-    let (planned, left_out) = plan(&scenarios, &args.engines, args.budget)?;
+    let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let jobs = args.jobs.unwrap_or(cores);
+    let mut machine = Machine {
+        budget: args.budget,
+        started: Instant::now(),
+        jobs,
+        threads: jobs.min(cores),
+        bytes: available_bytes(),
+    };
+    let (planned, left_out) = plan(&scenarios, &args.engines, &machine)?;
     let json = args.json.as_deref().map(input::output).transpose()?;
     let junit = args.junit.as_deref().map(input::output).transpose()?;
     input::distinct(
@@ -66,21 +57,20 @@ pub(super) fn check(args: &CheckArgs) -> Result<Exit, Stop> {
     )?;
     on_ctrl_c()?;
 
-    let started = Instant::now();
-    let mut units = run_all(args, &planned, started)?;
+    machine.started = Instant::now();
+    let mut units = run_all(args, &planned, &machine)?;
     for unit in &mut units {
         unit.require(args.require);
     }
     let cross = report::cross::compare(&units);
     let report = RunReport {
         exit: match exit_code(&units, &cross) {
-            // Who names a scenario wants to know of it.
-            Exit::Ok if !left_out.is_empty() && !args.filters.is_empty() => Exit::Budget,
+            Exit::Ok if is_missed(&left_out, args) => Exit::Budget,
             exit => exit,
         },
         interrupted: interrupted(),
         budget: args.budget,
-        took: started.elapsed(),
+        took: machine.started.elapsed(),
         units,
         cross,
         left_out,
@@ -106,9 +96,10 @@ pub(super) fn check(args: &CheckArgs) -> Result<Exit, Stop> {
 fn plan(
     scenarios: &[&'static Scenario],
     engines: &[Engine],
-    budget: Duration,
+    machine: &Machine,
 ) -> Result<(Vec<Planned>, Vec<LeftOut>), Stop> {
     let (mut planned, mut left_out) = (Vec::new(), Vec::new());
+    let mut taken = Duration::ZERO;
     for &scenario in scenarios {
         for plan in scenario.engines {
             let chosen: Vec<Engine> = match engines {
@@ -122,16 +113,19 @@ fn plan(
             };
             for engine in chosen {
                 for variant in Variant::ALL {
-                    let needs = plan.needs(variant);
-                    if needs > budget {
+                    let needs = plan.needs(variant, machine.threads);
+                    // All that need minutes run in turn.
+                    let with_it = taken + needs;
+                    if !needs.is_zero() && with_it > machine.budget {
                         left_out.push(LeftOut {
                             scenario,
                             variant,
                             engine,
-                            needs,
+                            needs: with_it,
                         });
                         continue;
                     }
+                    taken = with_it;
                     planned.push(Planned {
                         place: planned.len(),
                         scenario,
@@ -154,78 +148,37 @@ fn plan(
     Ok((planned, left_out))
 }
 
-/// Runs all units, several at a time, and returns their reports in the order of the plan.
+/// Runs all units and returns their reports in the order of the plan.
 fn run_all(
     args: &CheckArgs,
     planned: &[Planned],
-    started: Instant,
+    machine: &Machine,
 ) -> Result<Vec<UnitReport>, Stop> {
     let children = own_children()?;
-    let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let jobs = args.jobs.unwrap_or(cores);
-    let mut order = planned.to_vec();
-    // What takes long comes last, and the longest takes what the others leave.
-    order.sort_by_key(|unit| {
-        let engine = match unit.engine {
-            Engine::Native => 0,
-            Engine::Explorer { .. } => 1,
-            Engine::Stateright => 2,
-            Engine::Shuttle { .. } => 3,
-            Engine::Loom { .. } => 4,
-        };
-        (unit.needs, engine)
-    });
-    let queue = Mutex::new(VecDeque::from(order));
     let progress = Progress::new(planned.len());
-    let done = Mutex::new(BTreeMap::new());
-    // ORDERING: Relaxed wherever it is used. It only shares out threads.
-    let running = AtomicUsize::new(0);
-    thread::scope(|scope| {
-        let workers: Vec<_> = (0..jobs.min(planned.len()))
-            .map(|_| {
-                scope.spawn(|| {
-                    while let Some((unit, left)) = next(&queue) {
-                        let left_over = args.budget.saturating_sub(started.elapsed());
-                        if interrupted() || left_over.is_zero() {
-                            progress.skip();
-                            continue;
-                        }
-                        let share = left_over.mul_f64((jobs as f64 / left as f64).min(1.0));
-                        let limit = share.max(LEAST_LIMIT);
-                        // Those that run already have their threads.
-                        let busy = running.fetch_add(1, Ordering::Relaxed);
-                        let threads = (jobs.min(cores) / (left + busy)).max(1);
-                        let report = run_one(args, &children, unit, (limit, threads), &progress)
-                            .unwrap_or_else(|error| {
-                                UnitReport::failed(unit.scenario, unit.variant, unit.engine, &error)
-                            });
-                        running.fetch_sub(1, Ordering::Relaxed);
-                        let cut = report.was_cut();
-                        let again =
-                            cut && unit.tries < MOST_TRIES && started.elapsed() < args.budget;
-                        if again && !interrupted() {
-                            let tries = unit.tries + 1;
-                            lock(&queue).push_back(Planned { tries, ..unit });
-                        } else {
-                            progress.finished(&report);
-                        }
-                        // The last try of a unit is the one that counts.
-                        lock(&done).insert(unit.place, report);
-                    }
-                })
-            })
-            .collect();
-        for worker in workers {
-            if let Err(panic) = worker.join() {
-                std::panic::resume_unwind(panic);
-            }
-        }
-    });
+    let for_the_rest = schedule::time_for_the_rest(planned, machine.budget);
+    let minutes = (for_the_rest.as_secs() / DEFAULT_BUDGET.as_secs()).max(1);
+    let effort = args.effort.unwrap_or(minutes);
+    let run = |unit: Planned, share| {
+        run_one((args.seed, effort), &children, unit, share, &progress).unwrap_or_else(|error| {
+            UnitReport::failed(unit.scenario, unit.variant, unit.engine, &error)
+        })
+    };
+    let tell = |report: Option<&UnitReport>| match report {
+        Some(report) => progress.finished(report),
+        None => progress.skip(),
+    };
+    let mut done = schedule::run_all(planned, machine, &run, &tell);
     progress.clear();
-    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     let report_of =
         |unit: &Planned| (done.remove(&unit.place)).unwrap_or_else(|| not_started(unit));
     Ok(planned.iter().map(report_of).collect())
+}
+
+/// Whether somebody misses what was left out: who names a scenario wants to know of it, and so does
+/// who asks for more than samples.
+fn is_missed(left_out: &[LeftOut], args: &CheckArgs) -> bool {
+    !left_out.is_empty() && (!args.filters.is_empty() || args.require > Class::Sampled)
 }
 
 fn not_started(unit: &Planned) -> UnitReport {
@@ -236,27 +189,14 @@ fn not_started(unit: &Planned) -> UnitReport {
     UnitReport::not_started(unit.scenario, unit.variant, unit.engine, why)
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The next unit, and how many are left with it.
-fn next(queue: &Mutex<VecDeque<Planned>>) -> Option<(Planned, usize)> {
-    let mut queue = lock(queue);
-    let left = queue.len();
-    queue.pop_front().map(|unit| (unit, left))
-}
-
 fn run_one(
-    args: &CheckArgs,
+    (seed, effort): (u64, u64),
     children: &Children,
     unit: Planned,
-    (limit, threads): (Duration, usize),
+    share: Share,
     progress: &Progress,
 ) -> io::Result<UnitReport> {
     let started = Instant::now();
-    let minutes = (args.budget.as_secs() / DEFAULT_BUDGET.as_secs()).max(1);
-    let effort = args.effort.unwrap_or(minutes);
     let (executions, rounds) = match unit.engine {
         Engine::Native => (NATIVE_EXECUTIONS.saturating_mul(effort), NATIVE_ROUNDS),
         _ => (SHUTTLE_EXECUTIONS.saturating_mul(effort), 1),
@@ -265,19 +205,17 @@ fn run_one(
         scenario: unit.scenario.id.to_owned(),
         variant: unit.variant,
         engine: unit.engine,
-        task: Task::Search {
-            seed: args.seed,
-            executions,
-        },
+        task: Task::Search { seed, executions },
         rounds,
-        workers: threads,
-        limit,
+        workers: share.threads,
+        most_bytes: share.most_bytes,
+        limit: share.limit,
     };
     progress.running(&unit);
     let outcome = children.run(&request, &INTERRUPTED, |n| progress.executions(&unit, n))?;
     let seed = children.seed_of(&request, &outcome, &unit.scenario.revision(), &INTERRUPTED)?;
     let (seed, shrunk) = match seed {
-        Some(seed) => shrunk(children, seed, limit)?,
+        Some(seed) => shrunk(children, seed, share.limit)?,
         None => (None, None),
     };
     let verdict = outcome.verdict(unit.engine);
@@ -372,82 +310,110 @@ pub(super) fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
 }
 
-/// A bar where standard error is a terminal, a line a unit otherwise.
-struct Progress {
-    bar: ProgressBar,
-    total: usize,
-    plain: bool,
-}
+#[cfg(test)]
+mod tests {
+    use selvedge_sim::model::{ModelBody, ModelEnd, Walk, WalkEnd};
+    use selvedge_sim::{Bodies, Verdict};
 
-impl Progress {
-    fn new(total: usize) -> Self {
-        let plain = !io::stderr().is_terminal();
-        let target = match plain {
-            true => ProgressDrawTarget::hidden(),
-            false => ProgressDrawTarget::stderr(),
-        };
-        let bar = ProgressBar::with_draw_target(Some(total as u64), target);
-        let style =
-            ProgressStyle::with_template("{elapsed:>4} {bar:24} {pos}/{len} units  {wide_msg}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.enable_steady_tick(Duration::from_millis(200));
-        Progress { bar, total, plain }
-    }
+    use super::*;
+    use crate::registry::{self, Expect, stateright};
 
-    fn running(&self, unit: &Planned) {
-        self.bar.set_message(describe(unit));
-    }
+    const NOTHING: Bodies = Bodies::of_model(ModelBody {
+        search: |_| ModelEnd::Cut { states: 0 },
+        walk: |_| Walk {
+            columns: Vec::new(),
+            rows: Vec::new(),
+            end: WalkEnd::Well,
+        },
+    });
 
-    fn executions(&self, unit: &Planned, executions: u64) {
-        self.bar.set_message(format!(
-            "{}: {executions} {}",
-            describe(unit),
-            unit.engine.counts()
-        ));
-    }
+    /// A model of five states that takes twenty minutes.
+    static COUNTER: Scenario = Scenario {
+        id: "counter",
+        ticket: "none",
+        summary: "counts to five",
+        source: "counts to five",
+        twin: NOTHING,
+        shipped: NOTHING,
+        signature: "small",
+        must_reach: &[],
+        engines: &[stateright(Expect::Finds).states(5).needs_minutes(20)],
+    };
 
-    /// A unit that there was no time for.
-    fn skip(&self) {
-        self.bar.inc(1);
-    }
-
-    fn finished(&self, unit: &UnitReport) {
-        self.bar.inc(1);
-        if self.plain {
-            let line = format!(
-                "[{}/{}] {} {} {}: {}, {} {}, {:.1} s{}",
-                self.bar.position(),
-                self.total,
-                unit.scenario.id,
-                unit.variant,
-                unit.engine,
-                unit.verdict.class(),
-                unit.verdict.executions(),
-                unit.engine.counts(),
-                unit.took.as_secs_f64(),
-                match &unit.surprise {
-                    Some(surprise) => format!("  UNEXPECTED: {surprise}"),
-                    None => String::new(),
-                }
-            );
-            // Progress that nobody can read is not worth an error.
-            let _ = io::Write::write_all(&mut io::stderr(), format!("{line}\n").as_bytes());
+    fn machine(minutes: u64, threads: usize) -> Machine {
+        Machine {
+            budget: Duration::from_secs(60 * minutes),
+            started: Instant::now(),
+            jobs: threads,
+            threads,
+            bytes: 0,
         }
     }
 
-    fn clear(&self) {
-        self.bar.finish_and_clear();
+    #[test]
+    fn another_number_of_states_than_is_pinned_is_no_pass() {
+        let unit = |executions| {
+            let (variant, engine) = (Variant::Shipped, Engine::Stateright);
+            let bound = "counts to five".to_owned();
+            let verdict = Verdict::Bounded { bound, executions };
+            UnitReport {
+                surprise: COUNTER.surprise(variant, engine, &verdict, &[]),
+                verdict,
+                started: true,
+                ..UnitReport::not_started(&COUNTER, variant, engine, "not yet")
+            }
+        };
+        assert_eq!(exit_code(&[unit(5)], &[]), Exit::Ok);
+        for other in [4, 6] {
+            let unit = unit(other);
+            let said = unit.surprise.as_deref().unwrap();
+            assert!(said.contains("states where there were 5"), "{said}");
+            assert_eq!(exit_code(&[unit], &[]), Exit::Harness);
+        }
     }
-}
 
-fn describe(unit: &Planned) -> String {
-    format!("{} {} {}", unit.scenario.id, unit.variant, unit.engine)
-}
+    #[test]
+    fn what_needs_minutes_is_planned_as_long_as_all_of_it_fits_in_turn() {
+        let of = |minutes, threads| {
+            let machine = machine(minutes, threads);
+            let (planned, left_out) = plan(&[&COUNTER, &COUNTER], &[], &machine).ok().unwrap();
+            let minutes = |needs: Duration| needs.as_secs() / 60;
+            let long = planned.iter().filter(|unit| !unit.needs.is_zero());
+            (
+                long.count(),
+                (left_out.iter().map(|left| minutes(left.needs))).collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(of(19, 2), (0, vec![20, 20]));
+        // With what is told there is room, for the first and then for both.
+        assert_eq!(of(20, 2), (1, vec![40]));
+        assert_eq!(of(40, 2), (2, vec![]));
+        // One thread takes twice as long.
+        assert_eq!(of(40, 1), (1, vec![80]));
+        assert_eq!(of(80, 1), (2, vec![]));
+    }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::registry;
+    #[test]
+    fn what_was_left_out_is_missed_by_whoever_asked_for_it() {
+        let args = |filters: &[&str], require| CheckArgs {
+            filters: filters.iter().map(|&filter| filter.to_owned()).collect(),
+            engines: Vec::new(),
+            budget: DEFAULT_BUDGET,
+            effort: None,
+            seed: 1,
+            jobs: None,
+            require,
+            json: None,
+            junit: None,
+        };
+        let (_, left_out) = plan(&[&COUNTER], &[], &machine(1, 2)).ok().unwrap();
+        assert!(!is_missed(&left_out, &args(&[], Class::Sampled)));
+        assert!(is_missed(&left_out, &args(&["count"], Class::Sampled)));
+        for class in [Class::Bounded, Class::Exhausted] {
+            assert!(is_missed(&left_out, &args(&[], class)));
+            assert!(!is_missed(&[], &args(&["count"], class)));
+        }
+    }
 
     #[test]
     fn a_new_difference_between_the_engines_is_no_success() {

@@ -102,6 +102,7 @@ fn run_one(
         },
         rounds: 1,
         workers: 1,
+        most_bytes: u64::MAX,
         limit: LIMIT,
     };
     let outcome = children.run(&request, &INTERRUPTED, |_| ())?;

@@ -77,6 +77,7 @@ fn without_weak_memory(
         },
         rounds: 1,
         workers: 1,
+        most_bytes: u64::MAX,
         limit,
     };
     let cannot = |error| Stop::harness("cannot search", error);

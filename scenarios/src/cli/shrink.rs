@@ -199,6 +199,7 @@ fn find(children: &Children, scenario: &Scenario, engine: Engine) -> Result<Seed
         },
         rounds: 1,
         workers: 1,
+        most_bytes: u64::MAX,
         limit: SEARCH_LIMIT,
     };
     let cannot = |error| Stop::harness("cannot search", error);

@@ -43,7 +43,7 @@ struct Unit<'a> {
     /// The bounded searches that took the place of the explorer's full one, if they did.
     escalation: Option<&'a Escalation>,
     /// What the search of a model cost.
-    figures: Option<Figures>,
+    figures: Option<Cost>,
     reached: &'a [String],
     observations: &'a [String],
     /// False where there were more than are kept.
@@ -69,11 +69,32 @@ impl<'a> From<&'a UnitReport> for Unit<'a> {
             seed: unit.seed.as_deref(),
             shrunk: unit.shrunk,
             escalation: unit.escalation.as_ref(),
-            figures: unit.figures,
+            figures: unit.figures.map(Cost::from),
             reached: &unit.reached,
             observations: &unit.observations,
             observations_complete: !unit.more_observations,
             wall_ms: u64::try_from(unit.took.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// What the search of a model cost, as it was measured and as it is told.
+#[derive(Serialize)]
+struct Cost {
+    #[serde(flatten)]
+    measured: Figures,
+    /// Of one core; null after a search too short to say.
+    states_a_second: Option<u64>,
+    /// Null after a search of too few states to say.
+    bytes_a_state: Option<u64>,
+}
+
+impl From<Figures> for Cost {
+    fn from(measured: Figures) -> Self {
+        Cost {
+            measured,
+            states_a_second: measured.rate(),
+            bytes_a_state: measured.bytes_per_state(),
         }
     }
 }

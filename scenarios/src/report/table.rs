@@ -17,8 +17,6 @@ use crate::Expect;
 const MOST_SEEDS_PRINTED: usize = 6;
 /// How wide the table is where there is no terminal to fit.
 const WIDTH_WITHOUT_TERMINAL: u16 = 160;
-/// What the search of a model cost is told where it took this long.
-const LONG_SEARCH: Duration = Duration::from_secs(10);
 
 /// An empty table of the house's form.
 #[must_use]
@@ -171,22 +169,28 @@ fn bounds(report: &RunReport) -> String {
     text
 }
 
-/// What the long searches of models cost, and how sure they are.
+/// What the searches of models cost that were long enough to say, and how sure they are.
 fn models(report: &RunReport) -> String {
     let mut text = String::new();
-    for unit in report.units.iter().filter(|unit| unit.took >= LONG_SEARCH) {
+    for unit in &report.units {
         let Some(figures) = &unit.figures else {
             continue;
         };
+        let rate = figures.rate();
+        let rate = rate.map(|rate| format!("{rate} a second of one core"));
+        let bytes = figures.bytes_per_state();
+        let bytes = bytes.map(|bytes| format!("{bytes} bytes each"));
+        let costs: Vec<String> = rate.into_iter().chain(bytes).collect();
+        if costs.is_empty() {
+            continue;
+        }
         text += &format!(
-            "{} {} {}: {} states, {} a second of one core, {} bytes each; two of them were taken \
-             for one with a chance of {:.0e}\n",
+            "{} {} {}: {} states, {}; two of them were taken for one with a chance of {:.0e}\n",
             unit.scenario.id,
             unit.variant,
             unit.engine,
             figures.states,
-            figures.rate(),
-            figures.bytes_per_state(),
+            costs.join(", "),
             collision_chance(figures.states),
         );
     }

@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use crate::DecisionLog;
 use crate::host::Host;
 use crate::model::{self, Figures, ModelBody, ModelEnd, ModelRun, WalkEnd};
 use crate::unit::{End, Task, UnitSpec};
+use crate::{DecisionLog, panics};
 
 pub(crate) fn execute(host: &Arc<Host>, spec: &UnitSpec, body: ModelBody) -> End {
     match &spec.task {
@@ -33,8 +33,9 @@ fn search(host: &Arc<Host>, spec: &UnitSpec, body: ModelBody) -> End {
     let (processor_ms, peak) = (model::processor_ms(), model::peak_bytes());
     let mut run = ModelRun::new(host.time_for_work(), &progress);
     run.threads = spec.workers.max(1);
-    // Several units may run at a time: each leaves as much as it may take.
-    run.most_bytes = peak.saturating_add(model::available_bytes() / 2);
+    // Its share, and no more than there is by now, less a tenth for what grows between two looks.
+    let share = spec.most_bytes.min(model::available_bytes());
+    run.most_bytes = peak.saturating_add(share / 10 * 9);
     let end = (body.search)(&run);
     let states = match &end {
         ModelEnd::Complete { states, .. }
@@ -52,13 +53,18 @@ fn search(host: &Arc<Host>, spec: &UnitSpec, body: ModelBody) -> End {
     match end {
         ModelEnd::Complete { boundary, .. } => End::Complete { drawn: boundary },
         ModelEnd::Cut { .. } => End::Cut,
-        ModelEnd::Failed { what, .. } => End::Failed { what },
+        ModelEnd::Failed { what, .. } => End::Failed {
+            what: match panics::location() {
+                at if at.is_empty() => what,
+                at => format!("{what}; at {at}"),
+            },
+        },
         ModelEnd::OutOfMemory { states, bytes } => End::Failed {
             what: format!(
                 "memory ran out: the search was stopped after {states} states, when the process \
-                 held {} MB, half of what was free; run it alone with `--jobs 1`, or on a larger \
-                 machine",
-                bytes >> 20
+                 held {} MB and might hold {}; run it alone with `--jobs 1`, or on a larger machine",
+                bytes >> 20,
+                run.most_bytes >> 20,
             ),
         },
         ModelEnd::Violated {
