@@ -1,6 +1,7 @@
-//! The code that ships: a KV-cache block pool, the batch engine on top of it, and the epoch step
-//! of data-parallel training ([`ddp`]). It is written once against [`Platform`], so that real threads, loom, shuttle and every further checker run the
-//! very same lines.
+//! The code that ships: a KV-cache block pool, the batch engine on top of it, the epoch step of
+//! data-parallel training ([`ddp`]) and the guards around a training loop ([`train`]). It is
+//! written once against [`Platform`], so that real threads, loom, shuttle and every further checker
+//! run the very same lines.
 //!
 //! ```
 //! use selvedge_core::{BlockPool, LayerId, ModelCacheSpec};
@@ -25,19 +26,24 @@
 //! reads no clock but through [`time::Clock`], draws no random number, and depends on no checker.
 //!
 //! # Features
-//! Both are off by default.
+//! All are off by default.
 //! * `tokio`: a front end for the batch engine whose streams are awaited, in `engine::tokio`.
 //! * `net`: the epoch step between processes, over TCP, in `ddp::net`.
+//! * `train`: a cache for compiled training steps that never remembers a failure for good, in
+//!   `train::compiled_step`; it tells of itself by `tracing`.
+//! * `metrics`: `train`, and its counters through the `metrics` facade.
 #![forbid(unsafe_code)]
 
 pub mod blocks;
 pub mod ddp;
 pub mod engine;
 pub mod ids;
+mod panic_text;
 pub mod platform;
 pub mod pool;
 pub mod spec;
 pub mod time;
+pub mod train;
 
 pub use blocks::{AgentBlocks, KvBlock};
 pub use engine::{BatchEngine, EngineState, Generator};

@@ -12,6 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use super::action::{Action, CacheSize, Event, LeaseOrder, Outcome, StepPlan};
 use super::generator::{BlockSlot, Finish, Generator, NewSequence, PrefillChunk, StepInput};
 use super::layout::{self, LeasePlan};
+use crate::panic_text::text_of;
 use crate::platform::Platform;
 use crate::pool::{AllocateError, ExchangeError};
 use crate::{
@@ -482,14 +483,6 @@ fn sorted(blocks: impl Iterator<Item = BlockRef>) -> Vec<BlockRef> {
     let mut blocks: Vec<BlockRef> = blocks.collect();
     blocks.sort_unstable();
     blocks
-}
-
-/// What a `panic!` said; `None` if it was none.
-fn text_of(payload: &(dyn Any + Send)) -> Option<String> {
-    let text = payload
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned());
-    text.or_else(|| payload.downcast_ref::<String>().cloned())
 }
 
 /// Tokens and blocks are counted by a u32 throughout.
