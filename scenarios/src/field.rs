@@ -7,6 +7,7 @@ mod barrier_without_round;
 mod bypass_starves_head;
 mod cancel_in_every_state;
 mod client_gone;
+mod compile_storm;
 mod dead_thread_200;
 mod device;
 mod different_collectives;
@@ -31,6 +32,7 @@ mod epoch_volatile_view;
 mod free_batch_duplicate;
 mod freed_under_step;
 mod front;
+mod half_filled_entry;
 mod huge_drop_recursion;
 mod inner_failure_is_success;
 mod lighthouse_dead_counted;
@@ -52,6 +54,7 @@ mod timeout_ignored;
 mod treiber_aba;
 mod two_resources_one_leaks;
 mod unbounded_barrier;
+mod unequal_compile;
 mod uneven_loaders;
 mod votes_without_step;
 mod waiter_cancelled_at_head;
@@ -113,4 +116,7 @@ pub const ALL: &[&Scenario] = &[
     &different_collectives::SCENARIO,
     &uneven_loaders::SCENARIO,
     &drift_by_local_progress::SCENARIO,
+    &half_filled_entry::SCENARIO,
+    &compile_storm::SCENARIO,
+    &unequal_compile::SCENARIO,
 ];

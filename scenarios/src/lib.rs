@@ -10,6 +10,8 @@ mod bed;
 pub mod classics;
 pub mod cli;
 #[cfg(not(test))]
+mod compiling;
+#[cfg(not(test))]
 pub mod field;
 #[cfg(not(test))]
 pub mod origin;

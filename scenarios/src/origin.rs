@@ -3,6 +3,7 @@
 mod cached_insert_fail;
 mod cancel;
 mod clear_window;
+mod compile_last_writer;
 mod decode_loop;
 mod drain_sticky;
 mod drain_toctou;
@@ -81,4 +82,5 @@ pub const ALL: &[&Scenario] = &[
     &snapshot::SCENARIO,
     &rollback_orphan::SCENARIO,
     &sigmoid_overflow::SCENARIO,
+    &compile_last_writer::SCENARIO,
 ];

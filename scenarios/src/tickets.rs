@@ -2,7 +2,12 @@
 
 mod agent_blocks_mutation;
 mod alpha_broadcast_hang;
+mod alpha_cache_left_behind;
+mod alpha_cache_never_reset;
 mod alpha_drift;
+mod alpha_workers;
+mod compile_fallback_forever;
+mod compile_lazy_failure;
 mod opaque_payload;
 mod pool_check_then_act;
 mod step_doubles_memory;
@@ -21,4 +26,8 @@ pub const ALL: &[&Scenario] = &[
     &untracked_uid::SCENARIO,
     &alpha_drift::SCENARIO,
     &alpha_broadcast_hang::SCENARIO,
+    &alpha_cache_never_reset::SCENARIO,
+    &alpha_cache_left_behind::SCENARIO,
+    &compile_fallback_forever::SCENARIO,
+    &compile_lazy_failure::SCENARIO,
 ];

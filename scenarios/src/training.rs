@@ -2,7 +2,7 @@
 //! `selvedge rank` do.
 //!
 //! ```text
-//! data → model → worker        one rank's shard, gradient, optimizer, votes
+//! data → model → worker        one rank's shard, gradient (compiled: kernel), optimizer, votes
 //!                  ↓
 //!          job → node           a process: the drivers of core over TCP, what they tell (event),
 //!                  ↓            what was applied (trajectory), sockets that can be cut
@@ -17,6 +17,7 @@ pub mod data;
 pub mod event;
 pub mod fleet;
 pub mod job;
+pub mod kernel;
 pub mod model;
 pub mod node;
 pub mod report;

@@ -402,7 +402,7 @@ fn stop(error: &NodeError) -> Stop {
         NodeError::Interrupted => Exit::Interrupted,
         NodeError::Rank(error) => exit_of(error),
         NodeError::Coordinator(_) => Exit::Left,
-        NodeError::Io { .. } => Exit::Harness,
+        NodeError::Io { .. } | NodeError::Compile(_) => Exit::Harness,
     };
     Stop {
         exit,

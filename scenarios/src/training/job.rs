@@ -125,6 +125,7 @@ mod tests {
     use std::time::Duration;
 
     use selvedge_core::ddp::{Ballot, Rank, View};
+    use selvedge_core::train::EpochGuard;
 
     use super::*;
     use crate::training::data::batches;
@@ -140,14 +141,17 @@ mod tests {
         let mut policy = Policy::default();
         for _ in 0..epochs {
             let record = &records[records.len() - 1];
-            workers
-                .iter_mut()
-                .for_each(|worker| worker.apply_epoch(record));
+            for worker in &mut workers {
+                worker.apply_epoch(record);
+                let (mut alphas, mut steps) = worker.guards();
+                alphas.at_epoch(record);
+                steps.at_epoch(record);
+            }
             let steps = (0..world).map(|rank| batches(Rank(rank))).max().unwrap();
             for step in 0..steps {
                 let mut sum = vec![0.0; Worker::BUCKET];
                 let mut active = 0;
-                for worker in &workers {
+                for worker in &mut workers {
                     let mut bucket = vec![0.0; Worker::BUCKET];
                     active += u32::from(worker.gradient(step, &mut bucket).is_some());
                     sum.iter_mut()
@@ -245,7 +249,9 @@ mod tests {
         next.schedule
             .command(&SlotCommand::Prune { slot: SlotId(0) })
             .unwrap();
-        let mut holder = workers[0].clone();
+        let mut holder = Worker::new(3, Rank(0), Duration::ZERO);
+        holder.apply_epoch(&records[20]);
+        holder.load(&workers[0].save()).unwrap();
         let mut fresh = Worker::new(3, Rank(1), Duration::ZERO);
         fresh.apply_epoch(&next);
         fresh.load(&holder.save()).unwrap();
@@ -257,6 +263,31 @@ mod tests {
         let refused = fresh.load(&workers[0].save()).unwrap_err();
         assert!(refused.to_string().contains("after epoch 20"), "{refused}");
         assert!(fresh.load(b"nonsense").is_err());
+    }
+
+    /// Both guards are really on the way of each step.
+    #[test]
+    fn steps_are_compiled_and_alphas_come_from_the_cache() {
+        let epochs = 60;
+        let (records, workers) = train(epochs, 2, 1);
+        let mut shapes = 0;
+        for worker in workers {
+            let (alphas, steps) = worker.guards();
+            let census = alphas.census();
+            assert_eq!((census.workers, census.entries), (2, 2));
+            // The last record was applied without telling, so they are of the one before.
+            assert_eq!(census.epoch, Some(records[records.len() - 2].epoch));
+            assert_eq!(census.stale, 0);
+            drop(worker);
+            assert_eq!(alphas.live_entries(), 0);
+            let counters = steps.counters();
+            let (attempts, passed) = (counters.attempts, counters.passed);
+            assert!(attempts > 2 && attempts == passed, "{counters:?}");
+            assert_eq!(counters.eager, 0);
+            shapes += attempts;
+            assert!(counters.compiled >= epochs);
+        }
+        assert_eq!(shapes % 2, 0, "both ranks have compiled the same shapes");
     }
 
     #[test]

@@ -18,11 +18,11 @@ use selvedge_core::ddp::{AlphaMode, Schedule, SeedStage, SlotId};
 use super::data::{FEATURES, Row, bell, stream};
 
 /// Units of the hidden layer of a seed of blueprint 2.
-const HIDDEN: usize = 8;
+pub(super) const HIDDEN: usize = 8;
 /// Parameters of the host: a weight a feature, and one for all.
-const HOST: usize = FEATURES + 1;
+pub(super) const HOST: usize = FEATURES + 1;
 /// Parameters of a seed of blueprint 1: one for each product of two features.
-const PRODUCTS: usize = FEATURES * (FEATURES + 1) / 2;
+pub(super) const PRODUCTS: usize = FEATURES * (FEATURES + 1) / 2;
 /// Parameters of a seed of blueprint 2: each unit's weights, and what it counts for.
 const HINGES: usize = HIDDEN * (FEATURES + 2);
 
@@ -96,7 +96,7 @@ impl Blueprint {
     }
 }
 
-fn products(x: &[f64; FEATURES]) -> impl Iterator<Item = f64> {
+pub(super) fn products(x: &[f64; FEATURES]) -> impl Iterator<Item = f64> {
     (0..FEATURES).flat_map(move |i| (i..FEATURES).map(move |j| x[i] * x[j]))
 }
 
@@ -133,6 +133,19 @@ enum Part {
     Apart,
     /// It adds this share of itself.
     Blended { alpha: f64, learns: bool },
+}
+
+/// What a seed does, whatever its alpha.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartKind {
+    /// Nothing.
+    Out,
+    /// It learns by itself.
+    Apart,
+    /// It is blended in, and does not learn.
+    Frozen,
+    /// It is blended in, and learns.
+    Learns,
 }
 
 /// What a model makes of some rows. All are sums, so that those of several ranks add up.
@@ -188,6 +201,23 @@ impl Blend {
         }
     }
 
+    /// Every slot's share, by its place in [`SLOTS`].
+    #[must_use]
+    pub fn alphas(&self) -> [f64; SLOTS.len()] {
+        core::array::from_fn(|slot| self.alpha(slot))
+    }
+
+    /// What every slot's seed does, by its place in [`SLOTS`].
+    #[must_use]
+    pub fn kinds(&self) -> [PartKind; SLOTS.len()] {
+        self.parts.map(|part| match part {
+            Part::Out => PartKind::Out,
+            Part::Apart => PartKind::Apart,
+            Part::Blended { learns: false, .. } => PartKind::Frozen,
+            Part::Blended { learns: true, .. } => PartKind::Learns,
+        })
+    }
+
     /// The blend without the seed in place `slot`.
     #[must_use]
     pub fn without(&self, slot: usize) -> Self {
@@ -198,6 +228,17 @@ impl Blend {
 
     /// Adds the gradient over `rows` to `into`, and says what the model makes of them.
     pub fn gradient(&self, parameters: &[f64], rows: &[Row], into: &mut [f64]) -> Sums {
+        self.gradient_with(&self.alphas(), parameters, rows, into)
+    }
+
+    /// The same, with alphas that a cache has.
+    pub fn gradient_with(
+        &self,
+        alphas: &[f64; SLOTS.len()],
+        parameters: &[f64],
+        rows: &[Row],
+        into: &mut [f64],
+    ) -> Sums {
         let mut sums = Sums::default();
         for row in rows {
             let x = &row.features;
@@ -205,17 +246,14 @@ impl Blend {
                 Part::Out => 0.0,
                 _ => SLOTS[slot].1.forward(&parameters[seed_range(slot)], x),
             });
-            let logit = host(parameters, x) + self.added(&seeds);
+            let logit = host(parameters, x) + added(alphas, &seeds);
             let slope = sums.take(logit, row.positive);
             for (x, into) in x.iter().chain(&[1.0]).zip(into.iter_mut()) {
                 *into += slope * x;
             }
             for (slot, part) in self.parts.iter().enumerate() {
                 let slope = match *part {
-                    Part::Blended {
-                        alpha,
-                        learns: true,
-                    } => alpha * slope,
+                    Part::Blended { learns: true, .. } => alphas[slot] * slope,
                     // As if it were blended in, but nobody else hears of it.
                     Part::Apart => probability(logit + seeds[slot]) - f64::from(row.positive),
                     _ => continue,
@@ -239,22 +277,16 @@ impl Blend {
                     .forward(&parameters[seed_range(slot)], &row.features),
                 _ => 0.0,
             });
-            let logit = host(parameters, &row.features) + self.added(&seeds);
+            let logit = host(parameters, &row.features) + added(&self.alphas(), &seeds);
             sums.take(logit, row.positive);
         }
         sums
-    }
-
-    /// What the seeds add to the logit.
-    fn added(&self, seeds: &[f64; SLOTS.len()]) -> f64 {
-        let each = seeds.iter().enumerate();
-        each.map(|(slot, seed)| self.alpha(slot) * seed).sum()
     }
 }
 
 impl Sums {
     /// Counts one row, and gives the loss's slope at its logit.
-    fn take(&mut self, logit: f64, positive: bool) -> f64 {
+    pub(super) fn take(&mut self, logit: f64, positive: bool) -> f64 {
         let toward = if positive { logit } else { -logit };
         // ln(1 + e^-t) without an overflow.
         self.loss += (-toward.abs()).exp().ln_1p() + (-toward).max(0.0);
@@ -264,12 +296,38 @@ impl Sums {
     }
 }
 
+/// What the seeds add to the logit.
+fn added(alphas: &[f64; SLOTS.len()], seeds: &[f64; SLOTS.len()]) -> f64 {
+    alphas
+        .iter()
+        .zip(seeds)
+        .map(|(alpha, seed)| alpha * seed)
+        .sum()
+}
+
 fn host(parameters: &[f64], x: &[f64; FEATURES]) -> f64 {
     hinge(&parameters[..HOST], x)
 }
 
-fn probability(logit: f64) -> f64 {
+pub(super) fn probability(logit: f64) -> f64 {
     1.0 / (1.0 + (-logit).exp())
+}
+
+#[cfg(test)]
+impl Blend {
+    /// One of every kind of both parts, with these alphas where they are blended in.
+    pub(super) fn of_every_kind(alphas: [f64; SLOTS.len()]) -> Vec<Blend> {
+        let kinds = |alpha| {
+            let blended = |learns| Part::Blended { alpha, learns };
+            [Part::Out, Part::Apart, blended(false), blended(true)]
+        };
+        let pairs = kinds(alphas[0]).map(|first| kinds(alphas[1]).map(|second| [first, second]));
+        pairs
+            .concat()
+            .into_iter()
+            .map(|parts| Blend { parts })
+            .collect()
+    }
 }
 
 #[cfg(test)]

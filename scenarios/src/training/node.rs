@@ -13,6 +13,8 @@ use selvedge_core::ddp::net::{
     Trainee, TraineeError,
 };
 use selvedge_core::ddp::{CommitRecord, Epoch, Failure, GateMetrics, Rank, RunConfig, SlotId};
+use selvedge_core::train::CompileConfig;
+use selvedge_core::train::compiled_step::ConfigError;
 use thiserror::Error;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -70,6 +72,9 @@ pub enum NodeError {
     /// The coordinator has ended before the run.
     #[error(transparent)]
     Coordinator(#[from] CoordinatorError),
+    /// The rank's patience leaves no time to compile in.
+    #[error("cannot compile steps: {0}")]
+    Compile(#[from] ConfigError),
     /// It was told to stop.
     #[error("interrupted")]
     Interrupted,
@@ -102,8 +107,16 @@ pub fn run_rank(job: RankJob, stop: impl Fn() -> bool) -> Result<RankReport, Nod
     }))
     .transpose()?;
     let broken = Arc::new(Mutex::new(None));
+    // No heartbeat is sent while it compiles.
+    let silence = job.options.timing.suspect_after;
+    let worker = Worker::new(job.seed, rank, job.batch_time).compiling_by(CompileConfig {
+        patience: silence / 2,
+        step_deadline: silence,
+        ..CompileConfig::default()
+    })?;
+    let (alphas, steps) = worker.guards();
     let trained = Trained {
-        worker: Worker::new(job.seed, rank, job.batch_time),
+        worker,
         journal,
         written: None,
         awaited: None,
@@ -118,6 +131,8 @@ pub fn run_rank(job: RankJob, stop: impl Fn() -> bool) -> Result<RankReport, Nod
     let ended = block_on(stop, async move {
         let client = RankClient::bind(job.sockets, job.options, trained).await?;
         client
+            .guarded_by(alphas)
+            .guarded_by(steps)
             .observed_by(move |noted: &Noted| telling.tell(&noted.event))
             .run()
             .await

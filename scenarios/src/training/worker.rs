@@ -2,14 +2,23 @@
 //!
 //! What every rank must have alike comes out of sums over all ranks and out of records, and
 //! nothing else. A rank's own shard is only in what it contributes, and in its votes.
+//!
+//! Alphas come through an [`AlphaCache`], and gradients through a [`CompiledStep`]: whoever drives
+//! the worker tells both of each record ([`Worker::guards`]).
 
 use std::time::Duration;
 
 use selvedge_core::ddp::{CommitRecord, Epoch, GateMetrics, Rank, SlotId};
+use selvedge_core::time::SystemClock;
+use selvedge_core::train::compiled_step::ConfigError;
+use selvedge_core::train::{
+    AlphaCache, AlphaKey, AlphaWorker, CompileConfig, CompiledStep, Dtype, StepHandle,
+};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::data::{Row, Shard};
+use super::data::{FEATURES, Row, Shard};
+use super::kernel::{Kernels, Shape, StepInput};
 use super::model::{Blend, PARAMETERS, SLOTS, Sums, seed_range};
 
 /// How far a step goes.
@@ -43,7 +52,7 @@ struct State {
 }
 
 /// One rank's model and data.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Worker {
     shard: Shard,
     state: State,
@@ -52,6 +61,12 @@ pub struct Worker {
     record: Option<CommitRecord>,
     /// What a batch takes at least, as one of a larger model would.
     batch_time: Duration,
+    cache: AlphaCache,
+    /// By slot.
+    alphas: [AlphaWorker<f64>; SLOTS.len()],
+    steps: CompiledStep<Kernels>,
+    /// Of the present blend.
+    step: StepHandle<Kernels>,
 }
 
 impl Worker {
@@ -61,6 +76,16 @@ impl Worker {
     /// The rank's data, and a model that has learned nothing.
     #[must_use]
     pub fn new(seed: u64, rank: Rank, batch_time: Duration) -> Self {
+        let blend = Blend::of(&Default::default());
+        let cache =
+            AlphaCache::new(SLOTS.len() as u32).expect("INVARIANT: a model has slots for seeds");
+        let alphas = SLOTS.map(|_| {
+            cache
+                .join()
+                .expect("INVARIANT: the cache has a place for each slot")
+        });
+        let steps = compiled(CompileConfig::default())
+            .expect("INVARIANT: the default configuration is a valid one");
         Worker {
             shard: Shard::draw(seed, rank),
             state: State {
@@ -72,20 +97,52 @@ impl Worker {
                 last: None,
                 seeds: [(0, 0, None); SLOTS.len()],
             },
-            blend: Blend::of(&Default::default()),
+            step: steps.handle(shape_of(&blend)),
+            blend,
             record: None,
             batch_time,
+            cache,
+            alphas,
+            steps,
         }
+    }
+
+    /// The same, compiling by another configuration.
+    ///
+    /// # Errors
+    /// Each of [`ConfigError`].
+    pub fn compiling_by(self, config: CompileConfig) -> Result<Self, ConfigError> {
+        let steps = compiled(config)?;
+        Ok(Worker {
+            step: steps.handle(shape_of(&self.blend)),
+            steps,
+            ..self
+        })
+    }
+
+    /// What must be told of each record that was applied.
+    #[must_use]
+    pub fn guards(&self) -> (AlphaCache, CompiledStep<Kernels>) {
+        (self.cache.clone(), self.steps.clone())
     }
 
     /// Adds the gradient of step `step` of an epoch to `bucket`; `None` where the loader is
     /// exhausted, else whether it has more.
-    pub fn gradient(&self, step: u64, bucket: &mut [f64]) -> Option<bool> {
+    pub fn gradient(&mut self, step: u64, bucket: &mut [f64]) -> Option<bool> {
         let rows = self.shard.batch(step)?;
-        let (gradient, sums) = bucket.split_at_mut(PARAMETERS);
-        let Sums { loss, right, rows } =
-            self.blend.gradient(&self.state.parameters, rows, gradient);
-        for (into, of) in sums.iter_mut().zip([loss, right, rows]) {
+        let shares = self.alphas.iter_mut().zip(self.blend.alphas());
+        let mut alphas = [0.0; SLOTS.len()];
+        for ((worker, alpha), into) in shares.zip(&mut alphas) {
+            *into = *worker.get_or_insert_with(AlphaKey::new(CPU, Dtype::F64, alpha), || alpha);
+        }
+        let (Sums { loss, right, rows }, gradient) = self.step.run(&StepInput {
+            blend: &self.blend,
+            alphas,
+            parameters: &self.state.parameters,
+            rows,
+        });
+        let given = gradient.into_iter().chain([loss, right, rows]);
+        for (into, of) in bucket.iter_mut().zip(given) {
             *into += of;
         }
         std::thread::sleep(self.batch_time);
@@ -118,6 +175,10 @@ impl Worker {
     pub fn apply_epoch(&mut self, record: &CommitRecord) {
         self.record = Some(record.clone());
         self.blend = Blend::of(&record.schedule);
+        let shape = shape_of(&self.blend);
+        if *self.step.key() != shape {
+            self.step = self.steps.handle(shape);
+        }
         self.state.close(record);
     }
 
@@ -214,6 +275,20 @@ impl Worker {
         }
         self.state = state;
         Ok(())
+    }
+}
+
+/// The device that everything here is on.
+const CPU: u32 = 0;
+
+fn compiled(config: CompileConfig) -> Result<CompiledStep<Kernels>, ConfigError> {
+    CompiledStep::new(Kernels, config, Box::new(SystemClock::new()))
+}
+
+fn shape_of(blend: &Blend) -> Shape {
+    Shape {
+        features: FEATURES,
+        parts: blend.kinds(),
     }
 }
 

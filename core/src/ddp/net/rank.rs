@@ -10,6 +10,7 @@ use super::trainee::Trainee;
 use super::wire;
 use crate::ddp::ids::{Incarnation, Rank, View};
 use crate::ddp::record::CommitRecord;
+use crate::train::EpochGuard;
 
 mod control;
 mod copy;
@@ -48,6 +49,7 @@ pub struct RankClient<N: Network, T: Trainee> {
     trainee: T,
     listener: N::Listener,
     recorder: Recorder,
+    guards: Vec<Box<dyn EpochGuard>>,
 }
 
 impl<N: Network, T: Trainee> RankClient<N, T> {
@@ -69,6 +71,7 @@ impl<N: Network, T: Trainee> RankClient<N, T> {
             options,
             trainee,
             recorder: Recorder::new(),
+            guards: Vec::new(),
         })
     }
 
@@ -88,6 +91,15 @@ impl<N: Network, T: Trainee> RankClient<N, T> {
         self
     }
 
+    /// Tells `guard` of every record, once the trainee has applied it: an
+    /// [`AlphaCache`](crate::train::AlphaCache) which entries are of the past, a `CompiledStep`
+    /// that it may compile again. Any number of them, in the order of these calls.
+    #[must_use]
+    pub fn guarded_by(mut self, guard: impl EpochGuard) -> Self {
+        self.guards.push(Box::new(guard));
+        self
+    }
+
     /// Runs to the end. To drop the future is to crash.
     ///
     /// # Errors
@@ -104,6 +116,7 @@ impl<N: Network, T: Trainee> RankClient<N, T> {
             self.recorder,
         )
         .await?;
+        drive.guards = self.guards;
         while !drive.is_over() {
             drive.turn().await?;
         }

@@ -33,6 +33,7 @@ use crate::ddp::net::wire::{self, Door, FromRank, Who};
 use crate::ddp::rank::{RankConfig, RankEvent, RankState, RankWait};
 use crate::ddp::watch::{Due, Watch};
 use crate::time::Instant;
+use crate::train::EpochGuard;
 
 /// So many things that were heard may wait for the driver; some of them hold a gradient.
 const INBOX: usize = 64;
@@ -98,6 +99,8 @@ pub(super) struct Drive<N: Network, T: Trainee> {
     pub(super) saved: Option<(u64, Bytes)>,
     pub(super) store: Option<Store>,
     pub(super) recorder: Recorder,
+    /// Whom to tell of records, beside the trainee.
+    pub(super) guards: Vec<Box<dyn EpochGuard>>,
     pub(super) refused: RefusedCounts,
     pub(super) clock: Awake,
     tick: Duration,
@@ -188,6 +191,7 @@ impl<N: Network, T: Trainee> Drive<N, T> {
             saved: None,
             store,
             recorder,
+            guards: Vec::new(),
             refused: RefusedCounts::default(),
             clock,
             tick: timing.heartbeat / 2,

@@ -187,10 +187,16 @@ impl<N: Network, T: Trainee> Drive<N, T> {
         let (epoch, applied, digest) = (record.epoch, record.applied, record.digest());
         let slots = SlotAlpha::of(&record);
         self.saved = None;
-        self.call("apply_epoch", move |trainee: &mut T| {
+        let record = self.call("apply_epoch", move |trainee: &mut T| {
             trainee.apply_epoch(&record);
-        })
-        .await?;
+            record
+        });
+        let record = record.await?;
+        // After the trainee: whoever looks meanwhile for what is of the old epoch may still keep
+        // it, and would keep it for the new one.
+        for guard in &mut self.guards {
+            guard.at_epoch(&record);
+        }
         let latency = self.clock.now().saturating_since(self.since);
         self.note(NetEvent::Committed {
             epoch,
