@@ -36,6 +36,8 @@ pub(crate) struct Script<P: Platform> {
     pub(crate) succeeded: P::AtomicBool,
     /// Told whenever a compile fails, with whether somebody has succeeded by then.
     on_failure: fn(bool),
+    /// How long what fails takes at most: as long as nobody has succeeded, so many turns.
+    slow: u32,
 }
 
 /// What compiling gives.
@@ -52,15 +54,16 @@ pub(crate) struct Answer {
 impl<P: Platform> Script<P> {
     /// Goes like this, and well after that.
     pub(crate) fn new(goes: Vec<Goes>) -> P::Arc<Self> {
-        Script::<P>::told(goes, |_| {})
+        Script::<P>::told(goes, 0, |_| {})
     }
 
-    pub(crate) fn told(goes: Vec<Goes>, on_failure: fn(bool)) -> P::Arc<Self> {
+    pub(crate) fn told(goes: Vec<Goes>, slow: u32, on_failure: fn(bool)) -> P::Arc<Self> {
         P::Arc::new(Script {
             goes,
             begun: P::AtomicU32::new(0),
             succeeded: P::AtomicBool::new(false),
             on_failure,
+            slow,
         })
     }
 
@@ -76,6 +79,11 @@ impl<P: Platform> Script<P> {
         match goes {
             Goes::Well | Goes::FailsInUse | Goes::PanicsInUse => return Ok(Compiled(goes)),
             Goes::Fails | Goes::FailsForGood | Goes::Panics => {}
+        }
+        let mut turns = 0;
+        while turns < self.slow && !self.succeeded.load(Ordering::Relaxed) {
+            turns += 1;
+            P::yield_now();
         }
         (self.on_failure)(self.succeeded.load(Ordering::Relaxed));
         match goes {

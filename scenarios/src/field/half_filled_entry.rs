@@ -2,8 +2,9 @@
 //! trace threw, the entry stayed: filled, it said, with nothing in it. The next call found it,
 //! traced nothing, replayed nothing, and returned no outputs as a success.
 //!
-//! Two threads run a step whose first compile fails, at once or at its first execution. Each runs
-//! it twice. A call may be refused; one that is answered must be answered right.
+//! Two threads run a step whose first compile passes, or fails, at once or at its first execution.
+//! Each runs it twice. A call may be refused; one that is answered must be answered right. And
+//! however the two meet, one of them compiles, once.
 //!
 //! What ships publishes a step when it has run, and not before.
 
@@ -37,7 +38,8 @@ pub(super) const SCENARIO: Scenario = Scenario {
 };
 
 fn first_trace_fails<P: Platform, T: Steps<P>>(cx: &Cx) -> Observation {
-    let goes = [Goes::Fails, Goes::FailsInUse][cx.choose(2) as usize];
+    let ways = [Goes::Well, Goes::Fails, Goes::FailsInUse];
+    let goes = ways[cx.choose(3) as usize];
     in_rounds(cx, || {
         let script = Script::<P>::new(vec![goes]);
         let steps = P::Arc::new(T::new(script.clone()));
@@ -48,7 +50,10 @@ fn first_trace_fails<P: Platform, T: Steps<P>>(cx: &Cx) -> Observation {
         });
         let first = checked::<P, T>(&mut ours, 2);
         let mut theirs = other.join();
-        if first.is_some() && script.begun() == 1 {
+        if script.begun() != 1 {
+            violation!("compiled-twice", "{} compiles of two calls", script.begun());
+        }
+        if first.is_some_and(|answer| !answer.compiled) {
             reach("beside-a-compile");
         }
         steps.epoch(1, LONGEST);
@@ -61,7 +66,8 @@ fn first_trace_fails<P: Platform, T: Steps<P>>(cx: &Cx) -> Observation {
         {
             reach("compiled-after-all");
         }
-        format!("{goes:?} of {}", script.begun())
+        let by = |answer: Option<Answer>| answer.map(|answer| answer.compiled);
+        format!("{goes:?}: {:?} {:?}", by(first), script.begun())
     })
 }
 
