@@ -154,6 +154,9 @@ impl<P: Platform> AlphaCache<P> {
     /// A record was applied: no worker reads what is older any more. Whether it was a new one:
     /// epochs only grow, and the same record may come twice.
     ///
+    /// Call it when values are made by the record already, as a rank's driver does: what is made
+    /// from here on counts as the new epoch's.
+    ///
     /// It is in force for each worker that learns of it, as by the next step's work being handed
     /// to it: what [happened before] a look is seen by it.
     ///
