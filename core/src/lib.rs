@@ -32,6 +32,7 @@
 //! * `train`: a cache for compiled training steps that never remembers a failure for good, in
 //!   `train::compiled_step`; it tells of itself by `tracing`.
 //! * `metrics`: `train`, and its counters through the `metrics` facade.
+//! * `profiler`: a profiler that is closed whatever ends the training, in `train::profiler`.
 #![forbid(unsafe_code)]
 
 pub mod blocks;

@@ -219,3 +219,29 @@ pub(crate) fn process_unique() -> u32 {
     // ORDERING: Relaxed. Only distinctness matters, and a read-modify-write gives that alone.
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
+
+/// A value that the whole process has one of: what a panic hook or a signal finds its way by.
+///
+/// As [`process_unique`] it is deliberately outside [`Platform`]: what belongs to the process is
+/// out of any checker's reach.
+#[cfg(feature = "profiler")]
+pub(crate) struct ProcessWide<T>(std::sync::OnceLock<T>);
+
+#[cfg(feature = "profiler")]
+impl<T> ProcessWide<T> {
+    pub(crate) const fn new() -> Self {
+        ProcessWide(std::sync::OnceLock::new())
+    }
+    pub(crate) fn get(&self) -> Option<&T> {
+        self.0.get()
+    }
+    pub(crate) fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
+        self.0.get_or_init(make)
+    }
+}
+
+/// Whether this thread is being unwound.
+#[cfg(feature = "profiler")]
+pub(crate) fn panicking() -> bool {
+    thread::panicking()
+}

@@ -1,0 +1,301 @@
+//! One event of a trace, and how it is written.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use crate::time::Instant;
+
+/// Text of an event that is longer than so many bytes is cut: the queue is bounded by its events,
+/// so an event must be bounded, too.
+pub const MOST_TEXT: usize = 8 << 10;
+/// All arguments of an event have so much room; those that find none are left out.
+pub const MOST_ARGS: usize = 32 << 10;
+
+/// What an event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EventKind {
+    /// Something that took a while (`"ph":"X"`).
+    Complete {
+        /// How long, in nanoseconds.
+        took_ns: u64,
+    },
+    /// Something that happened (`"ph":"i"`).
+    Instant,
+    /// Numbers that changed (`"ph":"C"`).
+    Counter,
+    /// Something said about the process or a thread (`"ph":"M"`).
+    Metadata,
+}
+
+/// One event.
+///
+/// ```
+/// use selvedge_core::time::Instant;
+/// use selvedge_core::train::profiler::{Args, EventKind, TraceEvent};
+///
+/// let event = TraceEvent {
+///     name: "forward".into(),
+///     category: "train".into(),
+///     at: Instant::from_nanos(1_500),
+///     kind: EventKind::Complete { took_ns: 2_000_007 },
+///     tid: 4,
+///     args: Args::new().with("batch", 7_u64).with("of", "\"x\""),
+/// };
+/// assert_eq!(
+///     event.to_json(99),
+///     r#"{"name":"forward","cat":"train","ph":"X","ts":1.500,"dur":2000.007,"pid":99,"tid":4,"args":{"batch":7,"of":"\"x\""}}"#
+/// );
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TraceEvent {
+    /// Its name.
+    pub name: Cow<'static, str>,
+    /// Its category: of a span, the module it stands in.
+    pub category: Cow<'static, str>,
+    /// When it began.
+    pub at: Instant,
+    /// What it is.
+    pub kind: EventKind,
+    /// The thread it was on.
+    pub tid: u32,
+    /// What else is known of it.
+    pub args: Args,
+}
+
+impl TraceEvent {
+    /// Something that happens at `at`, on this thread.
+    #[must_use]
+    pub fn instant(name: impl Into<Cow<'static, str>>, at: Instant, args: Args) -> Self {
+        TraceEvent {
+            name: name.into(),
+            category: Cow::Borrowed(""),
+            at,
+            kind: EventKind::Instant,
+            tid: super::thread_number(),
+            args,
+        }
+    }
+
+    /// Appends it as a JSON object on one line.
+    pub fn write_json(&self, pid: u32, out: &mut String) {
+        out.push_str("{\"name\":");
+        write_text(&self.name, out);
+        if !self.category.is_empty() {
+            out.push_str(",\"cat\":");
+            write_text(&self.category, out);
+        }
+        let at = self.at.as_nanos();
+        let ph = match self.kind {
+            EventKind::Complete { .. } => 'X',
+            EventKind::Instant => 'i',
+            EventKind::Counter => 'C',
+            EventKind::Metadata => 'M',
+        };
+        // Writing to a string cannot fail.
+        let _ = write!(out, ",\"ph\":\"{ph}\",\"ts\":{}", Micros(at));
+        match self.kind {
+            EventKind::Complete { took_ns } => {
+                let _ = write!(out, ",\"dur\":{}", Micros(took_ns));
+            }
+            // Of the thread, not of all: Perfetto draws it on the thread's track.
+            EventKind::Instant => out.push_str(",\"s\":\"t\""),
+            EventKind::Counter | EventKind::Metadata => {}
+        }
+        let _ = write!(out, ",\"pid\":{pid},\"tid\":{}", self.tid);
+        if !self.args.0.is_empty() {
+            let _ = write!(out, ",\"args\":{{{}}}", self.args.0);
+        }
+        out.push('}');
+    }
+
+    /// It as a JSON object on one line.
+    #[must_use]
+    pub fn to_json(&self, pid: u32) -> String {
+        let mut out = String::new();
+        self.write_json(pid, &mut out);
+        out
+    }
+}
+
+/// Named values of an event, as they will be written.
+///
+/// ```
+/// use selvedge_core::train::profiler::Args;
+///
+/// let args = Args::new().with("loss", f64::NAN).with("step", 3_u64).with("done", false);
+/// // JSON has no such number.
+/// assert_eq!(args.as_json_members(), r#""loss":"NaN","step":3,"done":false"#);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Args(String);
+
+impl Args {
+    /// None.
+    #[must_use]
+    pub const fn new() -> Self {
+        Args(String::new())
+    }
+
+    /// These and one more.
+    #[must_use]
+    pub fn with<'a>(mut self, name: &str, value: impl Into<ArgValue<'a>>) -> Self {
+        self.add(name, value);
+        self
+    }
+
+    /// Adds one.
+    pub fn add<'a>(&mut self, name: &str, value: impl Into<ArgValue<'a>>) {
+        if self.0.len() > MOST_ARGS {
+            return;
+        }
+        if !self.0.is_empty() {
+            self.0.push(',');
+        }
+        write_text(name, &mut self.0);
+        self.0.push(':');
+        // Writing to a string cannot fail.
+        let _ = match value.into() {
+            ArgValue::Text(text) => {
+                write_text(text, &mut self.0);
+                Ok(())
+            }
+            ArgValue::Unsigned(n) => write!(self.0, "{n}"),
+            ArgValue::Signed(n) => write!(self.0, "{n}"),
+            // `{:?}` of a float has what JSON needs: a point or an exponent.
+            ArgValue::Float(x) if x.is_finite() => write!(self.0, "{x:?}"),
+            ArgValue::Float(x) => write!(self.0, "\"{x}\""),
+            ArgValue::Flag(flag) => write!(self.0, "{flag}"),
+        };
+    }
+
+    /// The inside of a JSON object.
+    #[must_use]
+    pub fn as_json_members(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A value of an argument.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ArgValue<'a> {
+    /// Text.
+    Text(&'a str),
+    /// A whole number.
+    Unsigned(u64),
+    /// A whole number.
+    Signed(i64),
+    /// A number; those that are not finite become text.
+    Float(f64),
+    /// True or false.
+    Flag(bool),
+}
+
+impl<'a> From<&'a str> for ArgValue<'a> {
+    fn from(text: &'a str) -> Self {
+        ArgValue::Text(text)
+    }
+}
+
+impl<'a> From<&'a String> for ArgValue<'a> {
+    fn from(text: &'a String) -> Self {
+        ArgValue::Text(text)
+    }
+}
+
+impl From<u64> for ArgValue<'_> {
+    fn from(n: u64) -> Self {
+        ArgValue::Unsigned(n)
+    }
+}
+
+impl From<u32> for ArgValue<'_> {
+    fn from(n: u32) -> Self {
+        ArgValue::Unsigned(n.into())
+    }
+}
+
+impl From<i64> for ArgValue<'_> {
+    fn from(n: i64) -> Self {
+        ArgValue::Signed(n)
+    }
+}
+
+impl From<f64> for ArgValue<'_> {
+    fn from(x: f64) -> Self {
+        ArgValue::Float(x)
+    }
+}
+
+impl From<bool> for ArgValue<'_> {
+    fn from(flag: bool) -> Self {
+        ArgValue::Flag(flag)
+    }
+}
+
+/// Nanoseconds, written as microseconds with all their digits: a float would lose some.
+struct Micros(u64);
+
+impl core::fmt::Display for Micros {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{}.{:03}", self.0 / 1_000, self.0 % 1_000)
+    }
+}
+
+/// Appends text as a JSON string.
+fn write_text(text: &str, out: &mut String) {
+    let cut = match text.len() > MOST_TEXT {
+        true => text.floor_char_boundary(MOST_TEXT),
+        false => text.len(),
+    };
+    out.push('"');
+    for c in text[..cut].chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            c if u32::from(c) < 0x20 => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    if cut < text.len() {
+        out.push('…');
+    }
+    out.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_text_is_json() {
+        let hard: String = (0..0x300).filter_map(char::from_u32).collect();
+        for text in [&hard, "", "\u{10ffff}", "line\nline\r\0", "\\u0041\\"] {
+            let mut out = String::new();
+            write_text(text, &mut out);
+            let back: String = serde_json::from_str(&out).unwrap();
+            assert_eq!(back, *text);
+        }
+    }
+
+    #[test]
+    fn an_event_is_bounded() {
+        let long = "ä".repeat(MOST_TEXT);
+        let args = (0..1_000).fold(Args::new(), |args, _| args.with(&long, &long));
+        let event = TraceEvent::instant(long, Instant::ZERO, args);
+        let json = event.to_json(1);
+        assert!(json.len() < 2 * MOST_ARGS, "{}", json.len());
+        assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok());
+    }
+
+    #[test]
+    fn times_keep_their_digits() {
+        let told = |nanos| Micros(nanos).to_string();
+        assert_eq!(told(0), "0.000");
+        assert_eq!(told(999), "0.999");
+        assert_eq!(told(u64::MAX), "18446744073709551.615");
+    }
+}
