@@ -27,6 +27,11 @@ mod gate_d9;
 mod hot_shared_ref;
 mod lone_rank;
 mod next_fail;
+mod profiler_enter;
+mod profiler_finally;
+mod profiler_handler;
+mod profiler_summary;
+pub(crate) mod profilers;
 mod race_partial;
 mod rollback_orphan;
 mod same_agent;
@@ -83,4 +88,8 @@ pub const ALL: &[&Scenario] = &[
     &rollback_orphan::SCENARIO,
     &sigmoid_overflow::SCENARIO,
     &compile_last_writer::SCENARIO,
+    &profiler_enter::SCENARIO,
+    &profiler_finally::SCENARIO,
+    &profiler_handler::SCENARIO,
+    &profiler_summary::SCENARIO,
 ];

@@ -10,6 +10,7 @@ mod compile_fallback_forever;
 mod compile_lazy_failure;
 mod opaque_payload;
 mod pool_check_then_act;
+mod profiler_left_open;
 mod step_doubles_memory;
 mod submit_error_leak;
 mod untracked_uid;
@@ -30,4 +31,5 @@ pub const ALL: &[&Scenario] = &[
     &alpha_cache_left_behind::SCENARIO,
     &compile_fallback_forever::SCENARIO,
     &compile_lazy_failure::SCENARIO,
+    &profiler_left_open::SCENARIO,
 ];

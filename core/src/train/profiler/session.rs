@@ -200,6 +200,14 @@ impl<P: Platform, S: TraceSink> Profiler<P, S> {
         self.desk.as_ref().and_then(|desk| desk.stop_requested())
     }
 
+    /// Asks the loop to leave, as this signal would: for a program that catches its signals by
+    /// itself. The first to ask is the one that is told.
+    pub fn request_stop(&self, signal: i32) {
+        if let Some(desk) = &self.desk {
+            desk.request_stop(signal);
+        }
+    }
+
     /// Something happened now, on this thread.
     pub fn instant(&self, name: impl Into<std::borrow::Cow<'static, str>>, args: Args) {
         if let Some(desk) = self.desk.as_ref().filter(|desk| desk.is_recording()) {
