@@ -14,6 +14,7 @@ mod rank;
 mod replay;
 mod serve_trace;
 mod shrink;
+mod trace;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -49,7 +50,8 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0   everything was as expected
   2   the command line, a seed or a file is wrong
-  10  a property of the shipped code does not hold (replay: it was violated again)
+  10  a property of the shipped code does not hold (replay: it was violated again; trace check:
+      the trace is not valid)
   11  a deadlock
   12  nobody gets anywhere: a livelock or a hang
   14  a twin was not found, or found by the wrong signature; or explorer and loom differ in
@@ -81,6 +83,8 @@ enum Command {
     Ddp(ddp::DdpArgs),
     /// Be one rank of a run, as torchrun or srun starts them
     Rank(rank::RankArgs),
+    /// Check a profiler's trace, or repair one that was cut off
+    Trace(trace::TraceArgs),
     /// Run one unit for a parent process
     #[command(name = child::UNIT_COMMAND, hide = true)]
     Unit { spec: PathBuf },
@@ -348,6 +352,7 @@ fn run(cli: Cli) -> Result<Exit, Stop> {
         Command::ServeTrace(args) => serve_trace::serve_trace(&args),
         Command::Ddp(args) => ddp::ddp(&args),
         Command::Rank(args) => rank::rank(&args),
+        Command::Trace(args) => trace::trace(&args),
         Command::Unit { spec } => serve(&spec),
     }
 }

@@ -150,6 +150,7 @@ pub(crate) fn open(disk: &Disk, schedule: Schedule, room: usize) -> ProfilerSess
         naming: TraceNaming {
             host: "host".into(),
             pid: 7,
+            process: String::new(),
             origin_unix_ns: 1_000_000_000,
         },
         queue_room: room,

@@ -151,6 +151,7 @@ fn by_hand<S: TraceSink>(sink: S) -> ProfilerSession<Std, S> {
         naming: TraceNaming {
             host: "localhost".to_owned(),
             pid: std::process::id(),
+            process: String::new(),
             origin_unix_ns: 0,
         },
         queue_room: ROOM,

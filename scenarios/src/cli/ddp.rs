@@ -66,6 +66,9 @@ pub(super) struct DdpArgs {
     /// When a wait ends in a failure [default: 30s, 10s with --chaos]
     #[arg(long, value_name = "TIME", value_parser = input::wait)]
     deadline: Option<Duration>,
+    /// Profile the ranks: a trace of each life for ui.perfetto.dev, in this directory
+    #[arg(long, value_name = "DIR")]
+    profile: Option<PathBuf>,
     /// Write the report as JSON to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -97,6 +100,13 @@ pub(super) fn ddp(args: &DdpArgs) -> Result<Exit, Stop> {
             temporary.path()
         }
     };
+    if let Some(dir) = &args.profile {
+        // Each rank would say so by itself, and the run would be given up.
+        fs::create_dir_all(dir).map_err(|error| {
+            let dir = dir.display();
+            Stop::usage(format!("cannot make the directory {dir}: {error}"))
+        })?;
+    }
     on_ctrl_c()?;
 
     let config = config(args, min_world, plan, dir)?;
@@ -187,6 +197,7 @@ fn config(
         patience,
         deadline,
         grace: GRACE,
+        profile: args.profile.clone(),
         plan,
     })
 }

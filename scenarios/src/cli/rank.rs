@@ -76,6 +76,9 @@ pub(super) struct RankArgs {
     /// Write what was applied, a JSON line an epoch, to a new file
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
+    /// Profile this rank: a trace for ui.perfetto.dev, in this directory
+    #[arg(long, value_name = "DIR")]
+    profile: Option<PathBuf>,
     /// Tell events as JSON lines, to a file or (`-`) standard output, in place of words
     #[arg(long, value_name = "FILE")]
     events: Option<PathBuf>,
@@ -149,6 +152,7 @@ pub(super) fn rank(args: &RankArgs) -> Result<Exit, Stop> {
         seed: args.seed,
         batch_time: args.batch_time,
         journal: args.journal.clone(),
+        profile: args.profile.clone(),
         sockets,
         events: events.clone(),
     };
@@ -402,7 +406,8 @@ fn stop(error: &NodeError) -> Stop {
         NodeError::Interrupted => Exit::Interrupted,
         NodeError::Rank(error) => exit_of(error),
         NodeError::Coordinator(_) => Exit::Left,
-        NodeError::Io { .. } | NodeError::Compile(_) => Exit::Harness,
+        NodeError::NoProfiler(_) => Exit::Usage,
+        NodeError::Io { .. } | NodeError::Compile(_) | NodeError::Profile(_) => Exit::Harness,
     };
     Stop {
         exit,

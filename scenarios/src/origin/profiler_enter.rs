@@ -40,7 +40,7 @@ const NO_CLOCK: Raised = Raised("RuntimeError: there is no clock for this proces
 fn as_found<P: Platform>(_: &Cx) -> Observation {
     enters::<P>(|disk| {
         let torch = Torch::enter(disk, Schedule::always());
-        torch.record("setup");
+        torch.note("setup");
         enter_phases()?;
         // try:
         let trained = Ok(());
@@ -54,7 +54,7 @@ fn as_found<P: Platform>(_: &Cx) -> Observation {
 fn shipped<P: Platform>(_: &Cx) -> Observation {
     enters::<P>(|disk| {
         let driven = session(disk, Schedule::always()).drive(|profiler| {
-            profiler.record("setup");
+            profiler.note("setup");
             enter_phases()
         });
         if let Err(error) = driven.trace {

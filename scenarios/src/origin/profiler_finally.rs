@@ -40,7 +40,7 @@ fn as_found<P: Platform>(_: &Cx) -> Observation {
         let torch = Torch::enter(outer, Schedule::always());
         let phases = Torch::enter(inner, Schedule::always());
         // try:
-        torch.record("forward");
+        torch.note("forward");
         let trained = Err(NAN);
         // finally:
         phases.exit()?;
@@ -54,7 +54,7 @@ fn shipped<P: Platform>(_: &Cx) -> Observation {
     leaves_both::<P>(|outer, inner| {
         let outer = session(outer, Schedule::always()).drive(|profiler| {
             let phases = session(inner, Schedule::always()).drive(|_| {
-                profiler.record("forward");
+                profiler.note("forward");
                 Err(NAN)
             });
             if phases.trace.is_ok() {

@@ -38,7 +38,7 @@ fn as_found<P: Platform>(_: &Cx) -> Observation {
     fails_twice::<P>(|disk, fails| {
         let torch = Torch::enter(disk, Schedule::always());
         // try:
-        torch.record("forward");
+        torch.note("forward");
         let trained = told(fails);
         // finally:
         torch.exit()?;
@@ -50,7 +50,7 @@ fn as_found<P: Platform>(_: &Cx) -> Observation {
 fn shipped<P: Platform>(_: &Cx) -> Observation {
     fails_twice::<P>(|disk, fails| {
         let driven = session(disk, Schedule::always()).drive(|profiler| {
-            profiler.record("forward");
+            profiler.note("forward");
             fails()
         });
         match driven.trace {

@@ -65,7 +65,7 @@ fn shipped<P: Platform>(_: &Cx) -> Observation {
 
 fn train(records: &impl Records, steps: u32) -> Result<(), Raised> {
     for _ in 0..steps {
-        records.record("forward");
+        records.note("forward");
         records.step()?;
     }
     Err(NAN)

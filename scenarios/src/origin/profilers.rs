@@ -148,6 +148,7 @@ pub(crate) fn session<P: Platform>(
         naming: TraceNaming {
             host: "host".to_owned(),
             pid: 1,
+            process: String::new(),
             origin_unix_ns: 0,
         },
         queue_room: 16,
@@ -157,7 +158,7 @@ pub(crate) fn session<P: Platform>(
 
 /// Whatever a training loop tells of its steps.
 pub(crate) trait Records: Clone + Send + 'static {
-    fn record(&self, name: &'static str);
+    fn note(&self, name: &'static str);
     /// A step is over.
     fn step(&self) -> Result<(), Raised>;
     /// The user wants the training to end, on another thread.
@@ -165,7 +166,7 @@ pub(crate) trait Records: Clone + Send + 'static {
 }
 
 impl<P: Platform> Records for Profiler<P, Disk<P>> {
-    fn record(&self, name: &'static str) {
+    fn note(&self, name: &'static str) {
         self.instant(name, Args::new());
     }
 
@@ -238,7 +239,7 @@ impl<P: Platform> Torch<P> {
 }
 
 impl<P: Platform> Records for Torch<P> {
-    fn record(&self, name: &'static str) {
+    fn note(&self, name: &'static str) {
         let mut inside = self.inside.lock();
         if inside.schedule.action().records() {
             inside.events.push(name);

@@ -95,12 +95,12 @@ fn train<P: Platform, R: Records>(records: &R, how: How) -> Result<(), Raised> {
         if step == 2 {
             let loader = records.clone();
             let loader = P::spawn(move || {
-                loader.record("loaded");
+                loader.note("loaded");
                 if how == How::IsInterrupted {
                     loader.interrupt();
                 }
             });
-            records.record("forward");
+            records.note("forward");
             loader.join();
             match how {
                 How::Errs => return Err(NAN),

@@ -61,6 +61,8 @@ pub struct FleetConfig {
     pub deadline: Duration,
     /// Beyond its deadlines a process has this long to end.
     pub grace: Duration,
+    /// Where the ranks' profilers write; they have none, if nowhere.
+    pub profile: Option<PathBuf>,
     /// What is done to them.
     pub plan: Vec<Planned>,
 }

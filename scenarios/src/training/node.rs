@@ -15,9 +15,13 @@ use selvedge_core::ddp::net::{
 use selvedge_core::ddp::{CommitRecord, Epoch, Failure, GateMetrics, Rank, RunConfig, SlotId};
 use selvedge_core::train::CompileConfig;
 use selvedge_core::train::compiled_step::ConfigError;
+use selvedge_core::train::profiler::{
+    Args, CloseError, OpenError, Profiler, ProfilerConfig, ProfilerSession, Schedule, Spans,
+};
 use thiserror::Error;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
+use tracing::info_span;
 
 use super::data::batches;
 use super::event::{Event, Events};
@@ -41,6 +45,8 @@ pub struct RankJob {
     pub batch_time: Duration,
     /// Where to write down what was applied; there must be no such file yet.
     pub journal: Option<PathBuf>,
+    /// The directory for its profiler's trace; no profiler, if none.
+    pub profile: Option<PathBuf>,
     /// Its sockets.
     pub sockets: CuttableSockets,
     /// Whom to tell.
@@ -78,6 +84,12 @@ pub enum NodeError {
     /// It was told to stop.
     #[error("interrupted")]
     Interrupted,
+    /// There can be no profiler.
+    #[error("no profiler: {0}")]
+    NoProfiler(#[from] OpenError),
+    /// All went well, but the profile is not complete.
+    #[error(transparent)]
+    Profile(#[from] CloseError),
     /// The machine did not give what was needed.
     #[error("{what}: {error}")]
     Io {
@@ -100,6 +112,40 @@ impl NodeError {
 /// # Errors
 /// [`NodeError`]; the event of a failure was told.
 pub fn run_rank(job: RankJob, stop: impl Fn() -> bool) -> Result<RankReport, NodeError> {
+    let Some(dir) = &job.profile else {
+        return train(job, Profiler::off(), stop);
+    };
+    let spans = Spans::new();
+    if spans.install().is_err() {
+        // What the program's own subscriber does not hand on is not in the trace: the epochs are.
+        eprintln!("selvedge: tracing goes elsewhere, so spans are not in the profile");
+    }
+    // Everything, and an epoch is a step. This process has a way of its own to be interrupted.
+    let config = (ProfilerConfig::new(dir).schedule(Schedule::always()))
+        .spans(&spans)
+        .process(format!("rank {}", job.options.rank.0))
+        .without_signals();
+    let profiled = ProfilerSession::run(config, |profiler| train(job, profiler.clone(), stop))?;
+    if let Ok(Some(warning)) = profiled.trace.as_ref().map(|closed| closed.warning()) {
+        eprintln!("selvedge: {warning}");
+    }
+    match (profiled.training, profiled.trace) {
+        (Ok(report), Ok(_)) => Ok(report),
+        (Ok(_), Err(error)) => Err(error.into()),
+        (Err(error), trace) => {
+            if let Err(trace) = trace {
+                eprintln!("selvedge: {trace}");
+            }
+            Err(error)
+        }
+    }
+}
+
+fn train(
+    job: RankJob,
+    profiler: Profiler,
+    stop: impl Fn() -> bool,
+) -> Result<RankReport, NodeError> {
     let (rank, events) = (job.options.rank, job.events);
     let journal = (job.journal.map(|path| {
         let what = format!("cannot write a journal at {}", path.display());
@@ -122,6 +168,7 @@ pub fn run_rank(job: RankJob, stop: impl Fn() -> bool) -> Result<RankReport, Nod
         awaited: None,
         broken: Arc::clone(&broken),
         events: events.clone(),
+        profiler,
     };
     events.tell(&Event::Started {
         batches: batches(rank),
@@ -243,6 +290,7 @@ struct Trained {
     awaited: Option<CommitRecord>,
     broken: Arc<Mutex<Option<io::Error>>>,
     events: Events,
+    profiler: Profiler,
 }
 
 impl Trainee for Trained {
@@ -250,7 +298,8 @@ impl Trainee for Trained {
         Worker::BUCKET
     }
 
-    fn gradient(&mut self, _epoch: Epoch, step: u64, bucket: &mut [f64]) -> Given {
+    fn gradient(&mut self, epoch: Epoch, step: u64, bucket: &mut [f64]) -> Given {
+        let _span = info_span!("gradient", epoch = epoch.0, step).entered();
         let more = self.worker.gradient(step, bucket);
         Given {
             active: more.is_some(),
@@ -259,11 +308,16 @@ impl Trainee for Trained {
     }
 
     fn apply_step(&mut self, sum: &[f64], active: u32, applied: u64) {
+        let _span = info_span!("apply_step", active, applied).entered();
         self.worker.apply_step(sum, active, applied);
     }
 
     fn apply_epoch(&mut self, record: &CommitRecord) {
-        self.worker.apply_epoch(record);
+        {
+            let _span = info_span!("apply_epoch", epoch = record.epoch.0).entered();
+            self.worker.apply_epoch(record);
+        }
+        self.mark(record);
         // The same again is no news. Another one for the same epoch is what must never be, so it
         // has to be seen.
         let one = (record.epoch, record.digest());
@@ -273,6 +327,7 @@ impl Trainee for Trained {
     }
 
     fn measure(&mut self, slot: SlotId) -> GateMetrics {
+        let _span = info_span!("measure", slot = slot.0).entered();
         self.worker.measure(slot)
     }
 
@@ -292,6 +347,23 @@ impl Trainee for Trained {
 }
 
 impl Trained {
+    /// Marks in the profile where an epoch's alphas took effect, and ends the profiler's step.
+    fn mark(&self, record: &CommitRecord) {
+        if self.profiler.is_recording() {
+            let args = Args::new()
+                .with("epoch", record.epoch.0)
+                .with("applied", record.applied);
+            let slots = record.schedule.slots().iter();
+            let args = slots.fold(args, |args, slot| {
+                let name = format!("alpha of slot {}", slot.id().0);
+                args.with(&name, self.worker.alpha(slot.id()))
+            });
+            self.profiler.instant("ApplyEpoch", args);
+        }
+        // Whether to go on is for `stop` to say.
+        let _ = self.profiler.step();
+    }
+
     /// Writes down, and tells, what was applied.
     fn write(&mut self, record: &CommitRecord) {
         // Who is about to copy the parameters does not have this record's yet.
@@ -425,6 +497,7 @@ mod tests {
             awaited: None,
             broken: Arc::default(),
             events: Events::nowhere(),
+            profiler: Profiler::off(),
         }
     }
 

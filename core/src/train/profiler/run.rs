@@ -32,6 +32,7 @@ pub struct ProfilerConfig {
     spans: Option<Spans>,
     signals: bool,
     clock: Option<Box<dyn Clock>>,
+    process: String,
 }
 
 impl ProfilerConfig {
@@ -52,6 +53,7 @@ impl ProfilerConfig {
             spans: None,
             signals: true,
             clock: None,
+            process: String::new(),
         }
     }
 
@@ -77,6 +79,14 @@ impl ProfilerConfig {
     pub fn without_signals(self) -> Self {
         ProfilerConfig {
             signals: false,
+            ..self
+        }
+    }
+
+    /// What the process is called where its traces are drawn: `rank 3`.
+    pub fn process(self, name: impl Into<String>) -> Self {
+        ProfilerConfig {
+            process: name.into(),
             ..self
         }
     }
@@ -190,7 +200,7 @@ impl ProfilerSession<Std, FileSink> {
                 trace: Ok(Closed::default()),
             });
         };
-        let naming = naming(config.spans.as_ref(), config.clock.as_deref());
+        let naming = naming(&config);
         let clock = match (&config.spans, config.clock) {
             (Some(spans), _) => spans.clock(),
             (None, Some(clock)) => clock,
@@ -245,8 +255,8 @@ fn make_ready(dir: &Path, naming: &TraceNaming) -> io::Result<()> {
     fs::remove_file(&probe)
 }
 
-fn naming(spans: Option<&Spans>, clock: Option<&dyn Clock>) -> TraceNaming {
-    let now = match (spans, clock) {
+fn naming(config: &ProfilerConfig) -> TraceNaming {
+    let now = match (&config.spans, &config.clock) {
         (Some(spans), _) => spans.clock().now(),
         (None, Some(clock)) => clock.now(),
         (None, None) => crate::time::Instant::ZERO,
@@ -254,6 +264,7 @@ fn naming(spans: Option<&Spans>, clock: Option<&dyn Clock>) -> TraceNaming {
     TraceNaming {
         host: host(),
         pid: std::process::id(),
+        process: config.process.clone(),
         origin_unix_ns: unix_ns().saturating_sub(now.as_nanos()),
     }
 }

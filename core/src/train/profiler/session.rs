@@ -48,7 +48,7 @@ pub struct StopRequested {
 /// let dir = tempfile::tempdir()?;
 /// let config = SessionConfig {
 ///     schedule: Schedule::always(),
-///     naming: TraceNaming { host: "here".into(), pid: 1, origin_unix_ns: 0 },
+///     naming: TraceNaming { host: "here".into(), pid: 1, process: "".into(), origin_unix_ns: 0 },
 ///     queue_room: 100,
 /// };
 /// let clock = Box::new(SystemClock::new());

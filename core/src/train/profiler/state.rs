@@ -19,6 +19,8 @@ pub struct TraceNaming {
     pub host: String,
     /// The process.
     pub pid: u32,
+    /// What the process is called where a trace is drawn; host and pid if it is empty.
+    pub process: String,
     /// Nanoseconds from the beginning of 1970 to the session's [`Instant::ZERO`].
     pub origin_unix_ns: u64,
 }
@@ -30,7 +32,7 @@ impl TraceNaming {
     /// use selvedge_core::time::Instant;
     /// use selvedge_core::train::profiler::TraceNaming;
     ///
-    /// let naming = TraceNaming { host: "node/7".into(), pid: 12, origin_unix_ns: 1_000 };
+    /// let naming = TraceNaming { host: "node/7".into(), pid: 12, process: String::new(), origin_unix_ns: 1_000 };
     /// assert_eq!(naming.name(Instant::from_nanos(5)), "node-7_12.1005.trace.json");
     /// ```
     #[must_use]
@@ -520,6 +522,10 @@ impl SessionState {
     /// A closed array with one event in it.
     fn head(&self) -> Vec<u8> {
         let origin = self.naming.origin_unix_ns;
+        let process = match self.naming.process.is_empty() {
+            true => format!("{} {}", self.naming.host, self.naming.pid),
+            false => self.naming.process.clone(),
+        };
         let event = TraceEvent {
             name: "process_name".into(),
             category: "".into(),
@@ -527,7 +533,7 @@ impl SessionState {
             kind: EventKind::Metadata,
             tid: 0,
             args: Args::new()
-                .with("name", &format!("{} {}", self.naming.host, self.naming.pid))
+                .with("name", &process)
                 // What ties the times of one trace to those of another.
                 .with("origin_unix_ns", &origin.to_string()),
         };

@@ -179,6 +179,9 @@ impl Fleet<'_> {
         command
             .args(["--coordinator", "external", "--journal"])
             .arg(&journal);
+        if let Some(dir) = &self.config.profile {
+            command.arg("--profile").arg(dir);
+        }
         let stderr = journal.with_extension("err");
         let started = Process::start(&mut command, (Who::Rank(rank), life), &stderr, &self.sender);
         let process = what(format!("cannot start rank {rank}"), started)?;

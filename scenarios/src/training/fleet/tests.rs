@@ -30,6 +30,7 @@ fn run_script(rank: &str) -> Outcome {
         // So that the rank's silence is found before that of all of them.
         deadline: Duration::from_secs(2),
         grace: Duration::ZERO,
+        profile: None,
         plan: Vec::new(),
     };
     run(&config, &mut |_| ControlFlow::Continue(())).unwrap()

@@ -45,6 +45,7 @@ fn ran(dir: PathBuf, chaos: bool, change: impl Fn(u32, &mut Line)) -> (FleetConf
         patience: Duration::ZERO,
         deadline: Duration::ZERO,
         grace: Duration::ZERO,
+        profile: None,
         plan: match chaos {
             true => vec![planned(CUT)],
             false => Vec::new(),
