@@ -2,6 +2,12 @@
 //! trace then. The table of `docs/profiler-exits.md` is made here, and held to what is found;
 //! with `SELVEDGE_BLESS=1` it is written.
 #![cfg(all(feature = "profiler", target_os = "linux"))]
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test has real threads, and what fails here fails the test"
+)]
 
 use std::fmt::Write as _;
 use std::fs;
@@ -90,7 +96,7 @@ const fn both(name: &'static str, word: &'static str, left: Left) -> Exit {
 
 use Ended::{Code, Signal};
 
-const EXITS: [Exit; 14] = [
+const EXITS: [Exit; 15] = [
     both("the closure returns", "return", closed(Code(0))),
     Exit {
         says: &["training: the loss is NaN"],
@@ -125,6 +131,14 @@ const EXITS: [Exit; 14] = [
     Exit {
         signals: &["INT", "INT"],
         ..both("SIGINT, not obeyed, twice", "stuck", closed(Signal(INT)))
+    },
+    Exit {
+        signals: &["INT"],
+        ..both(
+            "SIGINT, after the session",
+            "afterwards",
+            closed(Signal(INT)),
+        )
     },
     both("`process::exit`", "exit", flushed(Code(3))),
     both("`process::abort`", "abort", flushed(Signal(ABRT))),

@@ -1,6 +1,12 @@
 //! Profiled runs whose traces are files: what `tracing` brings into them, what is checked, what
 //! is repaired.
 #![cfg(feature = "profiler")]
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test has real threads, and what fails here fails the test"
+)]
 
 use std::collections::BTreeSet;
 use std::fs;

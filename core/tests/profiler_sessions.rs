@@ -1,5 +1,11 @@
 //! Sessions on a disk that fails in every way, and what they tell of it.
 #![cfg(feature = "profiler")]
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test has real threads, and what fails here fails the test"
+)]
 
 #[path = "profiler/disk.rs"]
 mod disk;

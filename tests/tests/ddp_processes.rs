@@ -362,3 +362,58 @@ fn an_interrupt_or_a_death_leaves_no_process_behind() {
         }
     }
 }
+
+#[test]
+fn ranks_that_are_killed_leave_profiles_that_perfetto_opens() {
+    let dir = TempDir::new().expect("a directory");
+    let traces = dir.path().join("traces");
+    let at = traces.to_str().expect("its name is text");
+    let args = ["--world", "3", "--epochs", "40", "--batch-time", "5ms"];
+    let (output, report) = ddp(&[
+        &args[..],
+        &["--chaos", "1", "--faults", "6", "--profile", at],
+    ]
+    .concat());
+    assert!([0, 10].contains(&code(&output)), "{}", stdout(&output));
+    let lives: usize = (report["ranks"].as_array().expect("ranks").iter())
+        .map(|rank| rank["lives"].as_array().expect("lives").len())
+        .sum();
+    assert!(lives > 3, "somebody was killed");
+
+    let (mut whole, mut marked) = (0, BTreeSet::new());
+    for entry in fs::read_dir(&traces).expect("the directory was made") {
+        let path = entry.expect("an entry").path();
+        let name = path.to_str().expect("its name is text");
+        // SIGKILL in the midst of a write is what `repair` is for.
+        let repaired = run(dir.path(), &["trace", "repair", name]);
+        assert_eq!(code(&repaired), 0, "{}", stderr(&repaired));
+        let checked = run(dir.path(), &["trace", "check", name]);
+        assert_eq!(code(&checked), 0, "{}", stdout(&checked));
+        let text = fs::read_to_string(&path).expect("it is there");
+        whole += usize::from(text.contains("profiler_totals"));
+        let events: Vec<Value> = serde_json::from_str(&text).expect("JSON");
+        for event in events.iter().filter(|event| event["name"] == "ApplyEpoch") {
+            marked.insert(event["args"]["epoch"].as_u64().expect("an epoch"));
+            assert!(event["args"]["alpha of slot 0"].is_f64(), "{event}");
+        }
+    }
+    assert!(whole >= 1, "who was not killed has closed its own");
+    assert_eq!(
+        marked,
+        (0..=40).collect(),
+        "each epoch has its mark in some rank's profile"
+    );
+}
+
+#[test]
+fn a_profile_that_cannot_be_is_told_before_anything_runs() {
+    let dir = TempDir::new().expect("a directory");
+    fs::write(dir.path().join("file"), "").expect("a file");
+    let output = run(dir.path(), &["ddp", "--profile", "file/below"]);
+    assert_eq!(code(&output), 2);
+    assert!(
+        stderr(&output).contains("cannot make the directory file/below"),
+        "{}",
+        stderr(&output)
+    );
+}

@@ -55,6 +55,7 @@
 //! `SIGKILL` takes the events since the last write. A sink that never returns keeps the session from
 //! closing, but not the second signal from ending the process.
 
+mod call;
 mod check;
 mod error;
 mod event;
@@ -69,6 +70,7 @@ mod sink;
 mod spans;
 mod state;
 
+pub use call::{Batch, Io, IoEnd, TraceNaming};
 pub use check::{Checked, RULES, check};
 pub use error::{CloseError, Closed, OpenError, SinkCall, SinkFailure};
 pub use event::{ArgValue, Args, EventKind, MOST_ARGS, MOST_TEXT, TraceEvent};
@@ -81,7 +83,7 @@ pub use schedule::{Action, Op, Schedule, ScheduleError, ScheduleState, transitio
 pub use session::{Driven, Profiler, ProfilerSession, SessionConfig, StopRequested};
 pub use sink::{FileSink, TraceSink};
 pub use spans::Spans;
-pub use state::{Batch, Io, IoEnd, SessionState, TraceNaming};
+pub use state::SessionState;
 
 /// The number of this thread in traces. 0 is nobody's.
 fn thread_number() -> u32 {

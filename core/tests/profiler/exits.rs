@@ -2,7 +2,7 @@
 //! `profiler_exits` starts, once unwinding and once aborting on a panic.
 //!
 //! ```text
-//! profiler-exits DIR return|error|panic|worker-panic|signal|stuck|exit|abort|disk-full|forget|torn
+//! profiler-exits DIR return|error|panic|worker-panic|signal|stuck|afterwards|exit|abort|disk-full|forget|torn
 //! ```
 #![allow(
     clippy::disallowed_methods,
@@ -71,6 +71,12 @@ fn profiled(dir: &str, exit: &str) -> ExitCode {
     if let Err(error) = &profiled.trace {
         eprintln!("trace: {error}");
     }
+    if exit == "afterwards" {
+        tell("ready");
+        loop {
+            thread::sleep(Duration::from_secs(1));
+        }
+    }
     match (profiled.training, profiled.trace) {
         (Err(error), _) => {
             eprintln!("training: {error}");
@@ -88,7 +94,7 @@ fn train(profiler: &Profiler, exit: &str) -> Result<(), String> {
     steps(profiler);
     info_span!("unflushed").in_scope(|| ());
     match exit {
-        "return" => {}
+        "return" | "afterwards" => {}
         "error" => return Err("the loss is NaN".to_owned()),
         "panic" => panic!("out of memory"),
         "worker-panic" => {

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::call::TraceNaming;
 use super::error::{CloseError, Closed, OpenError};
 use super::exits;
 use super::schedule::Schedule;
 use super::session::{Profiler, ProfilerSession, SessionConfig};
 use super::sink::FileSink;
 use super::spans::Spans;
-use super::state::TraceNaming;
 use crate::platform::Std;
 use crate::time::{Clock, SystemClock};
 

@@ -5,12 +5,13 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use super::call::{Batch, Io, IoEnd, TraceNaming};
 use super::error::{CloseError, Closed};
 use super::event::{Args, TraceEvent};
 use super::queue::QueueState;
 use super::schedule::Schedule;
 use super::sink::TraceSink;
-use super::state::{Batch, Io, IoEnd, SessionState, TraceNaming};
+use super::state::SessionState;
 use crate::platform::{Atomic, Condvar, Mutex, Ordering, Platform, Shared, Std};
 use crate::time::{Clock, Instant};
 
@@ -87,7 +88,11 @@ impl<P: Platform, S: TraceSink> ProfilerSession<P, S> {
             signal: P::AtomicU32::new(0),
             queue: P::Mutex::new(QueueState::new(config.queue_room)),
             driver: P::Mutex::new(Slot {
-                driver: Some(Driver { state, sink }),
+                driver: Some(Driver {
+                    state,
+                    sink,
+                    told: false,
+                }),
                 holder: 0,
             }),
             back: P::Condvar::new(),
@@ -269,6 +274,8 @@ struct Slot<S> {
 struct Driver<S> {
     state: SessionState,
     sink: S,
+    /// What `watch` was told last. In an emergency it is not called: it runs code of others.
+    told: bool,
 }
 
 impl<P: Platform, S: TraceSink> Desk<P, S> {
@@ -341,9 +348,10 @@ impl<P: Platform, S: TraceSink> Desk<P, S> {
         let wants = out.get().state.wants_events();
         debug_assert_eq!(out.get().state.validate(), Ok(()));
         // ORDERING: Relaxed, as in `is_recording`; only who has the driver writes it.
-        let wanted = self.recording.swap(wants, Ordering::Relaxed);
+        self.recording.store(wants, Ordering::Relaxed);
+        let told = core::mem::replace(&mut out.get().told, wants);
         drop(out);
-        if wants != wanted {
+        if wants != told {
             (self.watch)(wants);
         }
     }
