@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | [`AlphaCache`] | a worker's tensor of alpha, within one epoch | entries that outlive their epoch or their worker |
 //! | `CompiledStep` (cargo feature `train`) | a compiled training step | a failure that is remembered for good |
-| `ProfilerSession` (cargo feature `profiler`) | a trace of what ran when | an end of the training that leaves it open |
+//! | `ProfilerSession` (cargo feature `profiler`) | a trace of what ran when | an end of the training that leaves it open |
 //!
 //! **What changes at an epoch's boundary changes by the record of the epoch step and by nothing
 //! else.** An [`EpochGuard`] is told of each; a rank's driver tells those it was given

@@ -131,7 +131,7 @@ pub(super) fn run_all(
     }
     let cut = std::mem::take(&mut *lock(&all.cut));
     all.run(cut, machine.budget, true);
-    std::mem::take(&mut *lock(&mut all.done))
+    std::mem::take(&mut *lock(&all.done))
 }
 
 /// Units of which several run at a time.
