@@ -1,7 +1,11 @@
 //! Whatever comes in whatever order: a late failure never replaces a success, nothing is given up
 //! for ever, and a failure that stays costs few attempts.
 #![cfg(feature = "train")]
-#![allow(clippy::unwrap_used, reason = "all of this file is one test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_types,
+    reason = "all of this file is one test, and proptest's macros share what they make"
+)]
 
 use std::collections::BTreeMap;
 use std::time::Duration;
