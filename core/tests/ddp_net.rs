@@ -12,8 +12,8 @@ mod net;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use net::proxy::Proxy;
@@ -30,6 +30,7 @@ use selvedge_core::ddp::{
     AbortReason, CommitRecord, Epoch, Failure, GateMetrics, Rank, RunConfig, Schedule, SeedSlot,
     SeedStage, SlotId, SlotRules,
 };
+use selvedge_core::train::{AlphaCache, AlphaKey, Dtype, EpochGuard};
 use tokio::net::{TcpListener, TcpStream};
 
 const BATCHES: [u64; 4] = [1, 2, 1, 3];
@@ -481,6 +482,45 @@ fn a_door_that_is_gone_is_an_error_of_its_own() {
         "{error}"
     );
     server.process.kill();
+}
+
+/// Nobody has to remember to reset a cache: the driver tells each guard of each record, once the
+/// trainee has applied it.
+#[test]
+fn guards_are_told_of_every_record() {
+    /// What it was told of, and what the trainee had applied by then.
+    struct Told(Arc<Mutex<Seen>>, Arc<Mutex<Vec<(Epoch, Option<Epoch>)>>>);
+    impl EpochGuard for Told {
+        fn at_epoch(&mut self, record: &CommitRecord) {
+            let applied = self.0.lock().unwrap().epochs.last().map(|last| last.0);
+            self.1.lock().unwrap().push((record.epoch, applied));
+        }
+    }
+    let config = config(1, 4);
+    let server = coordinator(config, loopback(), Store::in_memory(config.run).unwrap());
+    let (trainee, alphas) = (tiny(0), AlphaCache::<selvedge_core::Std>::new(1).unwrap());
+    let told = Arc::default();
+    let guard = Told(trainee.seen.clone(), Arc::clone(&told));
+    let mut worker = alphas.join::<u64>().unwrap();
+    let key = AlphaKey::new(0, Dtype::F64, 0.5);
+    worker.get_or_insert_with(key, || 1);
+    net::runtime().block_on(async {
+        let options = rank_options(&config, 0, server.address);
+        let client = RankClient::bind(TcpSockets, options, trainee)
+            .await
+            .unwrap();
+        let client = client.guarded_by(alphas.clone()).guarded_by(guard);
+        client.run().await.unwrap();
+    });
+    server.process.join().unwrap();
+    let each = |epoch| (Epoch(epoch), Some(Epoch(epoch)));
+    assert_eq!(*told.lock().unwrap(), [0, 1, 2, 3, 4].map(each));
+    assert_eq!(alphas.census().epoch, Some(Epoch(4)));
+    assert_eq!(
+        *worker.get_or_insert_with(key, || 2),
+        2,
+        "it was of another epoch"
+    );
 }
 
 #[test]
