@@ -50,7 +50,7 @@ fn rows(size: Size, spans: &Spans) -> bool {
     let off = Profiler::<selvedge_core::Std>::off();
     let stepping = || {
         work.bare();
-        black_box(off.step());
+        let _ = black_box(off.step());
     };
     within &= row("off", Some(1.02)).compare(size, stepping, "bare", || work.bare());
     within &= empty(size, spans);
@@ -139,7 +139,7 @@ fn recording(size: Size, spans: &Spans, work: &Work) {
             work.in_span();
             spans += 1;
             if spans.is_multiple_of(10_000) {
-                black_box(profiler.step());
+                let _ = black_box(profiler.step());
             }
         };
         row("recording", None).compare(size, recorded, "bare", || work.bare());

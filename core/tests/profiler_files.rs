@@ -11,6 +11,8 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use selvedge_core::train::profiler::{
     Args, Closed, OpenError, ProfilerConfig, ProfilerSession, RULES, RepairError, Repaired,
@@ -48,7 +50,11 @@ fn named<'a>(events: &'a [Value], name: &str) -> Vec<&'a Value> {
 #[test]
 fn spans_of_all_threads_are_in_the_trace_with_their_fields() {
     let (dir, spans) = (TempDir::new().unwrap(), Spans::new());
-    let dispatch = tracing::Dispatch::new(tracing_subscriber::registry().with(spans.layer()));
+    // Beside a layer for which all spans are made, so that not making them is not what hides them.
+    let both = tracing_subscriber::registry()
+        .with(spans.layer())
+        .with(Count::default());
+    let dispatch = tracing::Dispatch::new(both);
     let unseen = tracing::dispatcher::with_default(&dispatch, || info_span!("before"));
     let profiled = ProfilerSession::run(config(&dir, &spans), |profiler| {
         let worker = dispatch.clone();
@@ -144,22 +150,25 @@ fn a_span_that_nobody_records_is_switched_off_where_it_stands() {
     });
 }
 
+/// A layer that wants everything, at any time.
+#[derive(Clone, Default)]
+struct Count(Arc<AtomicU32>);
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Count {
+    fn on_event(&self, _: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// Our filter is our layer's alone.
 #[test]
 fn other_layers_get_what_they_want() {
-    #[derive(Clone, Default)]
-    struct Count(std::sync::Arc<std::sync::atomic::AtomicU32>);
-    impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Count {
-        fn on_event(&self, _: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
-            self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        }
-    }
     let (spans, count) = (Spans::new(), Count::default());
     let subscriber = tracing_subscriber::registry()
         .with(spans.layer())
         .with(count.clone());
     tracing::subscriber::with_default(subscriber, || info!("for the log"));
-    assert_eq!(count.0.load(std::sync::atomic::Ordering::Relaxed), 1);
+    assert_eq!(count.0.load(Ordering::Relaxed), 1);
 }
 
 #[test]
