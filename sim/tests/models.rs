@@ -23,14 +23,15 @@ fn walk(path: &[u32]) -> Walk {
 /// Runs this in a child, which is the test of that name once more.
 fn outcome(test: &str, search: fn(&ModelRun<'_>) -> ModelEnd, task: Task) -> Outcome {
     if let Some(file) = std::env::var_os(UNIT_VARIABLE) {
-        let spec = child::serve(Path::new(&file)).unwrap();
+        let spec = child::serve(Path::new(&file)).expect("the parent wrote it");
         child::end_with_parent();
         let body = ModelBody { search, walk };
-        host::run(&spec, &Bodies::of_model(body)).unwrap();
+        host::run(&spec, &Bodies::of_model(body)).expect("its records can be written");
         std::process::exit(0);
     }
-    let program = std::env::current_exe().unwrap();
-    let children = Children::by(Launcher::test(&program, test)).unwrap();
+    let program = std::env::current_exe().expect("it runs");
+    let children = Children::by(Launcher::test(&program, test));
+    let children = children.expect("there is room for a folder");
     let request = Request {
         scenario: "counter".to_owned(),
         variant: Variant::Shipped,
@@ -43,7 +44,7 @@ fn outcome(test: &str, search: fn(&ModelRun<'_>) -> ModelEnd, task: Task) -> Out
     };
     children
         .run(&request, &AtomicBool::new(false), |_| ())
-        .unwrap()
+        .expect("this program can be started")
 }
 
 const SEARCH: Task = Task::Search {

@@ -103,7 +103,7 @@ pub(super) fn run_all(
         Engine::Shuttle { .. } => 3,
         Engine::Loom { .. } => 4,
     });
-    let mut all = Together {
+    let all = Together {
         machine,
         run,
         tell,
@@ -131,7 +131,8 @@ pub(super) fn run_all(
     }
     let cut = std::mem::take(&mut *lock(&all.cut));
     all.run(cut, machine.budget, true);
-    std::mem::take(&mut *lock(&all.done))
+    let mut done = lock(&all.done);
+    std::mem::take(&mut *done)
 }
 
 /// Units of which several run at a time.
