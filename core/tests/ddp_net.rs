@@ -488,19 +488,27 @@ fn a_door_that_is_gone_is_an_error_of_its_own() {
 /// trainee has applied it.
 #[test]
 fn guards_are_told_of_every_record() {
-    /// What it was told of, and what the trainee had applied by then.
-    struct Told(Arc<Mutex<Seen>>, Arc<Mutex<Vec<(Epoch, Option<Epoch>)>>>);
+    /// The epoch it was told of, and the last one that the trainee had applied by then.
+    type Telling = (Epoch, Option<Epoch>);
+    struct Told {
+        trainee: Arc<Mutex<Seen>>,
+        tellings: Arc<Mutex<Vec<Telling>>>,
+    }
     impl EpochGuard for Told {
         fn at_epoch(&mut self, record: &CommitRecord) {
-            let applied = self.0.lock().unwrap().epochs.last().map(|last| last.0);
-            self.1.lock().unwrap().push((record.epoch, applied));
+            let trainee = self.trainee.lock().unwrap();
+            let applied = trainee.epochs.last().map(|last| last.0);
+            self.tellings.lock().unwrap().push((record.epoch, applied));
         }
     }
     let config = config(1, 4);
     let server = coordinator(config, loopback(), Store::in_memory(config.run).unwrap());
     let (trainee, alphas) = (tiny(0), AlphaCache::<selvedge_core::Std>::new(1).unwrap());
-    let told = Arc::default();
-    let guard = Told(trainee.seen.clone(), Arc::clone(&told));
+    let tellings = Arc::default();
+    let guard = Told {
+        trainee: trainee.seen.clone(),
+        tellings: Arc::clone(&tellings),
+    };
     let mut worker = alphas.join::<u64>().unwrap();
     let key = AlphaKey::new(0, Dtype::F64, 0.5);
     worker.get_or_insert_with(key, || 1);
@@ -514,7 +522,7 @@ fn guards_are_told_of_every_record() {
     });
     server.process.join().unwrap();
     let each = |epoch| (Epoch(epoch), Some(Epoch(epoch)));
-    assert_eq!(*told.lock().unwrap(), [0, 1, 2, 3, 4].map(each));
+    assert_eq!(*tellings.lock().unwrap(), [0, 1, 2, 3, 4].map(each));
     assert_eq!(alphas.census().epoch, Some(Epoch(4)));
     assert_eq!(
         *worker.get_or_insert_with(key, || 2),
