@@ -12,13 +12,15 @@ mod counting;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
 use counting::{LIVE, PEAK};
 use proptest::prelude::*;
-use selvedge_core::ddp::Epoch;
-use selvedge_core::train::{AlphaCache, AlphaCacheError, AlphaCacheState, AlphaKey, Dtype};
+use selvedge_core::ddp::{CommitRecord, Epoch, RunId, Schedule};
+use selvedge_core::train::{
+    AlphaCache, AlphaCacheError, AlphaCacheState, AlphaKey, Dtype, EpochGuard,
+};
 
 const KEY: AlphaKey = AlphaKey::new(0, Dtype::F32, 0.5);
 
@@ -97,6 +99,50 @@ fn the_old_value_is_gone_before_the_new_one_is_made() {
     assert_eq!((Rc::strong_count(&alive), cache.live_entries()), (1, 0));
 }
 
+/// A process trains twice: epochs and alphas of the second run may be those of the first, values may
+/// not.
+#[test]
+fn nothing_of_another_run_is_read() {
+    let mut cache = cache(1);
+    let mut worker = cache.join::<u32>().unwrap();
+    let at = |run, epoch| CommitRecord::genesis(RunId(run), Epoch(epoch), 0, Schedule::default());
+    for (nth, (run, epoch)) in [(1, 0), (1, 7), (2, 0), (2, 7), (1, 7)]
+        .into_iter()
+        .enumerate()
+    {
+        cache.at_epoch(&at(run, epoch));
+        assert_eq!(cache.census().epoch, Some(Epoch(epoch)));
+        assert_eq!(*worker.get_or_insert_with(KEY, || nth as u32), nth as u32);
+        cache.at_epoch(&at(run, epoch));
+        assert_eq!(cache.census().stale, 0, "the same record again");
+    }
+}
+
+/// The books never say less than there is: whenever a value goes, its worker still has its place, so
+/// nobody else can have come and made another.
+#[test]
+fn a_place_is_given_up_after_its_value() {
+    struct Value(AlphaCache, Arc<Mutex<Vec<u32>>>);
+    impl Drop for Value {
+        fn drop(&mut self) {
+            let census = self.0.census();
+            assert_eq!(census.entries, 1);
+            self.1.lock().unwrap().push(census.workers);
+        }
+    }
+    let (cache, workers_then) = (cache(1), Arc::new(Mutex::new(Vec::new())));
+    let value = || Value(cache.clone(), Arc::clone(&workers_then));
+    let mut worker = cache.join().unwrap();
+    worker.get_or_insert_with(KEY, value);
+    cache.advance(Epoch(1));
+    worker.get_or_insert_with(KEY, value);
+    worker.clear();
+    worker.get_or_insert_with(KEY, value);
+    drop(worker);
+    assert_eq!(*workers_then.lock().unwrap(), [1, 1, 1]);
+    assert_eq!((cache.census().workers, cache.live_entries()), (0, 0));
+}
+
 /// No failure is kept, whichever way making fails.
 #[test]
 fn what_could_not_be_made_is_made_again() {
@@ -150,7 +196,12 @@ fn no_worker_reads_an_older_epoch() {
                     let made = || applied.load(Ordering::Acquire);
                     let value = *worker.get_or_insert_with(KEY, made);
                     assert!(value >= epoch, "{value} in epoch {epoch}");
-                    hits += u64::from(value == *worker.get_or_insert_with(KEY, made));
+                    let mut made_again = false;
+                    worker.get_or_insert_with(KEY, || {
+                        made_again = true;
+                        made()
+                    });
+                    hits += u64::from(!made_again);
                     if epoch == EPOCHS {
                         return hits;
                     }

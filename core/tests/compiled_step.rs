@@ -15,8 +15,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use selvedge_core::ddp::Epoch;
+use selvedge_core::ddp::{CommitRecord, Epoch, RunId, Schedule};
 use selvedge_core::time::{Clock, Instant};
+use selvedge_core::train::EpochGuard;
 use selvedge_core::train::compiled_step::{
     Attempt, Backoff, CompileConfig, CompileFailure, CompiledStep, ConfigError, FailureClass,
     FirstCompile, Phase, StepCompiler, StepHandle,
@@ -184,25 +185,24 @@ fn what_fails_is_the_compilers_business_or_the_steps_own() {
     assert_eq!(steps.counters().withdrawn, 1, "who panics is not trusted");
 }
 
-/// What carries no text is how threads are cancelled: it goes on. The key is not lost by it.
+/// What carries no text is how threads are cancelled: it goes on. The key is not lost by it, and
+/// nobody waits for who is gone.
 #[test]
-fn a_cancelled_attempt_is_given_up_at_the_next_epoch_after_its_deadline() {
+fn a_cancelled_attempt_has_failed() {
     let step = Doubling::going([Goes::Cancelled]);
     let steps = step.cached(config());
     let mut handle = steps.handle("a");
     let cancelled = catch_unwind(AssertUnwindSafe(|| handle.run(&&[1][..]))).unwrap_err();
     assert_eq!(cancelled.downcast_ref::<u8>(), Some(&7));
-    assert!(matches!(steps.phase(&"a"), Some(Phase::Compiling { .. })));
+    let class = FailureClass::Panicked;
+    assert!(matches!(steps.phase(&"a"), Some(Phase::Cooling { class: of, .. }) if of == class));
     doubles(&mut handle);
 
-    step.clock.forward(config().patience);
+    step.clock.forward(config().panicked.base);
     assert!(steps.apply_epoch(Epoch(1), SECOND).overdue.is_empty());
-    step.clock.forward(Duration::from_nanos(1));
-    assert_eq!(steps.apply_epoch(Epoch(2), SECOND).overdue.len(), 1);
-    step.clock.forward(config().overdue.base);
-    steps.apply_epoch(Epoch(3), SECOND);
     doubles(&mut handle);
     assert!(handle.is_compiled());
+    assert_eq!(steps.counters().failures_of(class), 1);
     assert_eq!(steps.counters().recoveries, 1);
     steps.audit().unwrap();
 }
@@ -292,6 +292,54 @@ fn the_first_compile_can_be_left_to_an_epoch() {
     assert_eq!(steps.apply_epoch(Epoch(1), SECOND).granted, 1);
     doubles(&mut handle);
     assert!(handle.is_compiled());
+}
+
+/// A process trains twice: the epochs of the second run begin anew, and what the first left failed
+/// is compiled again (ticket B8-PT-03: a failure was kept until the process ended).
+#[test]
+fn a_failure_does_not_outlive_its_run() {
+    let step = Doubling::going([Goes::Transient, Goes::Transient]);
+    let mut steps = step.cached(config());
+    let mut handle = steps.handle("a");
+    let at = |run, epoch| CommitRecord::genesis(RunId(run), Epoch(epoch), 0, Schedule::default());
+    doubles(&mut handle);
+    steps.at_epoch(&at(1, 200));
+    doubles(&mut handle);
+    assert_eq!(step.compiles(), 1, "it cools");
+    step.clock.forward(Duration::from_secs(600));
+    steps.at_epoch(&at(1, 200));
+    doubles(&mut handle);
+    assert_eq!(step.compiles(), 1, "the same record again");
+    steps.at_epoch(&at(2, 0));
+    doubles(&mut handle);
+    assert_eq!(step.compiles(), 2, "it fails again");
+    step.clock.forward(Duration::from_secs(600));
+    steps.at_epoch(&at(2, 1));
+    // An evaluation comes first: the permit is for the epoch, not for its first seconds.
+    step.clock.forward(Duration::from_secs(600));
+    doubles(&mut handle);
+    assert!(handle.is_compiled());
+    assert_eq!(steps.counters().lapsed, 0);
+}
+
+/// What an epoch has allowed for a while is not allowed for longer, and whoever comes too late is
+/// counted.
+#[test]
+fn a_permit_that_comes_too_late_is_told() {
+    let step = Doubling::going([Goes::Transient]);
+    let steps = step.cached(config());
+    let mut handle = steps.handle("a");
+    doubles(&mut handle);
+    step.clock.forward(Duration::from_secs(600));
+    assert_eq!(steps.apply_epoch(Epoch(1), SECOND).granted, 1);
+    step.clock.forward(2 * SECOND);
+    doubles(&mut handle);
+    doubles(&mut handle);
+    assert_eq!((step.compiles(), steps.counters().lapsed), (1, 1));
+    steps.apply_epoch(Epoch(2), SECOND);
+    doubles(&mut handle);
+    assert!(handle.is_compiled());
+    assert_eq!(steps.counters().lapsed, 1);
 }
 
 /// `use_compile=false` of the origin: it never compiles and never looks.
@@ -542,12 +590,14 @@ mod facade {
         assert_eq!(of("selvedge_compiled_calls_total"), counters.compiled);
         assert_eq!(of("selvedge_eager_calls_total"), counters.eager);
         assert_eq!(of("selvedge_compile_attempts_total"), counters.attempts);
+        assert_eq!(of("selvedge_compile_passed_total"), counters.passed);
         assert_eq!(of("selvedge_compile_recoveries_total"), counters.recoveries);
+        assert_eq!(of("selvedge_compile_withdrawn_total"), counters.withdrawn);
+        assert_eq!((counters.passed, counters.withdrawn), (2, 1));
         for class in FailureClass::ALL {
             let name = format!("selvedge_compile_failures_total {}", class.name());
             assert_eq!(of(&name), counters.failures_of(class), "{name}");
         }
-        assert_eq!(of("selvedge_compile_withdrawn_total deterministic"), 1);
         assert_eq!((counters.compiled, counters.eager), (12, 4));
         assert_eq!((counters.attempts, counters.recoveries), (4, 2));
     }

@@ -484,31 +484,40 @@ fn a_door_that_is_gone_is_an_error_of_its_own() {
     server.process.kill();
 }
 
+/// The epoch a guard was told of, and the last one that the trainee had applied by then.
+type Telling = (Epoch, Option<Epoch>);
+
+struct Told {
+    trainee: Arc<Mutex<Seen>>,
+    tellings: Arc<Mutex<Vec<Telling>>>,
+}
+
+impl Told {
+    fn beside(trainee: &Tiny) -> Self {
+        Told {
+            trainee: trainee.seen.clone(),
+            tellings: Arc::default(),
+        }
+    }
+}
+
+impl EpochGuard for Told {
+    fn at_epoch(&mut self, record: &CommitRecord) {
+        let trainee = self.trainee.lock().unwrap();
+        let applied = trainee.epochs.last().map(|last| last.0);
+        self.tellings.lock().unwrap().push((record.epoch, applied));
+    }
+}
+
 /// Nobody has to remember to reset a cache: the driver tells each guard of each record, once the
 /// trainee has applied it.
 #[test]
 fn guards_are_told_of_every_record() {
-    /// The epoch it was told of, and the last one that the trainee had applied by then.
-    type Telling = (Epoch, Option<Epoch>);
-    struct Told {
-        trainee: Arc<Mutex<Seen>>,
-        tellings: Arc<Mutex<Vec<Telling>>>,
-    }
-    impl EpochGuard for Told {
-        fn at_epoch(&mut self, record: &CommitRecord) {
-            let trainee = self.trainee.lock().unwrap();
-            let applied = trainee.epochs.last().map(|last| last.0);
-            self.tellings.lock().unwrap().push((record.epoch, applied));
-        }
-    }
     let config = config(1, 4);
     let server = coordinator(config, loopback(), Store::in_memory(config.run).unwrap());
     let (trainee, alphas) = (tiny(0), AlphaCache::<selvedge_core::Std>::new(1).unwrap());
-    let tellings = Arc::default();
-    let guard = Told {
-        trainee: trainee.seen.clone(),
-        tellings: Arc::clone(&tellings),
-    };
+    let guard = Told::beside(&trainee);
+    let tellings = Arc::clone(&guard.tellings);
     let mut worker = alphas.join::<u64>().unwrap();
     let key = AlphaKey::new(0, Dtype::F64, 0.5);
     worker.get_or_insert_with(key, || 1);
@@ -529,6 +538,39 @@ fn guards_are_told_of_every_record() {
         2,
         "it was of another epoch"
     );
+}
+
+/// Who begins from a checkpoint applies its record before there is anybody to tell it one, and so do
+/// its guards.
+#[test]
+fn guards_are_told_of_the_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rank-0.redb");
+    let config = config(1, 40);
+    let server = coordinator(config, loopback(), Store::in_memory(config.run).unwrap());
+    let options = |address| {
+        let mut options = rank_options(&config, 0, address);
+        options.checkpoint = Some(path.clone());
+        options
+    };
+    let first = rank(options(server.address), tiny(0));
+    wait_for(&server.news, committed(6));
+    first.process.kill();
+    server.process.kill();
+
+    let trainee = tiny(0);
+    let guard = Told::beside(&trainee);
+    let tellings = Arc::clone(&guard.tellings);
+    net::runtime().block_on(async {
+        // Nobody is there: it gets no further than to what it has itself.
+        let client = RankClient::bind(TcpSockets, options(loopback()), trainee);
+        let client = client.await.unwrap().guarded_by(guard);
+        let ended = tokio::time::timeout(Duration::from_millis(500), client.run()).await;
+        assert!(ended.is_err(), "{ended:?}");
+    });
+    let epoch = checkpointed(&path);
+    assert!(epoch > Epoch(0), "{epoch}");
+    assert_eq!(*tellings.lock().unwrap(), [(epoch, Some(epoch))]);
 }
 
 #[test]

@@ -24,7 +24,7 @@ mod state;
 pub use state::{AlphaCacheError, AlphaCacheState, AlphaCensus, WorkerId};
 
 use super::EpochGuard;
-use crate::ddp::{CommitRecord, Epoch};
+use crate::ddp::{CommitRecord, Epoch, RunId};
 use crate::platform::{Atomic, Mutex, Ordering, Platform, Shared, Std};
 
 /// What an entry is for. Another device, type or alpha, to the bit, is another entry.
@@ -162,8 +162,22 @@ impl<P: Platform> AlphaCache<P> {
     ///
     /// [happened before]: https://en.cppreference.com/w/cpp/atomic/memory_order
     pub fn advance(&self, epoch: Epoch) -> bool {
+        self.change(|state| state.advance(epoch))
+    }
+
+    /// The epochs that follow are those of `run`; whether it is another one than before. A process
+    /// may train more than once: the epochs of each run begin anew, and no worker reads what is of
+    /// another run.
+    ///
+    /// As an [`EpochGuard`] the cache does this by itself.
+    pub fn begin_run(&self, run: RunId) -> bool {
+        self.change(|state| state.begin_run(run))
+    }
+
+    /// Changes what entries must be of, if `change` says that it does.
+    fn change(&self, change: impl FnOnce(&mut AlphaCacheState) -> bool) -> bool {
         let mut state = self.shared.state.lock();
-        let news = state.advance(epoch);
+        let news = change(&mut state);
         if news {
             // ORDERING: Relaxed. What was stored before a look, by whatever way the looker knows
             // of it, the look sees: no older value of one atomic is read after a newer one was
@@ -305,6 +319,7 @@ impl<P: Platform> Clone for AlphaCache<P> {
 
 impl<P: Platform> EpochGuard for AlphaCache<P> {
     fn at_epoch(&mut self, record: &CommitRecord) {
+        self.begin_run(record.run);
         self.advance(record.epoch);
     }
 }

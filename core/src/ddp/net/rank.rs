@@ -91,7 +91,8 @@ impl<N: Network, T: Trainee> RankClient<N, T> {
         self
     }
 
-    /// Tells `guard` of every record, once the trainee has applied it: an
+    /// Tells `guard` of every record, once the trainee has applied it, that of a checkpoint
+    /// included: an
     /// [`AlphaCache`](crate::train::AlphaCache) which entries are of the past, a `CompiledStep`
     /// that it may compile again. Any number of them, in the order of these calls.
     #[must_use]
@@ -114,9 +115,9 @@ impl<N: Network, T: Trainee> RankClient<N, T> {
             self.options,
             self.trainee,
             self.recorder,
+            self.guards,
         )
         .await?;
-        drive.guards = self.guards;
         while !drive.is_over() {
             drive.turn().await?;
         }

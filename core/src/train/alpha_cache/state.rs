@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::ddp::Epoch;
+use crate::ddp::{Epoch, RunId};
 use crate::pool::InvariantViolation;
 
 /// One worker of one cache: its place, and which of the workers that had the place it is.
@@ -34,8 +34,12 @@ pub struct WorkerId {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AlphaCacheState {
-    /// 0 before the first epoch, and one more than its number after it began.
+    /// Counts what makes every entry one of the past.
     generation: u64,
+    /// The run whose epochs these are, if it was told of.
+    run: Option<RunId>,
+    /// The last epoch of it.
+    epoch: Option<Epoch>,
     places: Vec<Place>,
     /// Places that nobody has, by number; the last is given next.
     free: Vec<u32>,
@@ -54,7 +58,7 @@ struct Place {
 /// Workers and entries, of one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct AlphaCensus {
-    /// The last epoch that was told of.
+    /// The last epoch that was told of, since its run began.
     pub epoch: Option<Epoch>,
     /// Live workers.
     pub workers: u32,
@@ -91,6 +95,8 @@ impl AlphaCacheState {
         }
         Ok(AlphaCacheState {
             generation: 0,
+            run: None,
+            epoch: None,
             places: vec![Place::default(); capacity as usize],
             free: (0..capacity).rev().collect(),
         })
@@ -140,11 +146,24 @@ impl AlphaCacheState {
         self.checked(true)
     }
 
-    /// An epoch begins; whether it is a new one. Epochs only grow.
+    /// The epochs that follow are of `run`; whether that is another run than before. Its epochs
+    /// begin anew, and what is of the other run is of the past.
+    pub fn begin_run(&mut self, run: RunId) -> bool {
+        let news = self.run.replace(run).is_some_and(|last| last != run);
+        if news {
+            self.epoch = None;
+            self.generation += 1;
+        }
+        self.checked(news)
+    }
+
+    /// An epoch begins; whether it is a new one. Within a run epochs only grow.
     pub fn advance(&mut self, epoch: Epoch) -> bool {
-        let generation = epoch.0.saturating_add(1);
-        let news = generation > self.generation;
-        self.generation = self.generation.max(generation);
+        let news = self.epoch.is_none_or(|last| epoch > last);
+        if news {
+            self.epoch = Some(epoch);
+            self.generation += 1;
+        }
         self.checked(news)
     }
 
@@ -162,7 +181,7 @@ impl AlphaCacheState {
             u32::try_from(found.count()).unwrap_or(u32::MAX)
         };
         AlphaCensus {
-            epoch: self.generation.checked_sub(1).map(Epoch),
+            epoch: self.epoch,
             workers: count(|place, _| place.taken),
             entries: count(|place, _| place.entry.is_some()),
             stale: count(|place, now| place.entry.is_some_and(|entry| entry < now)),

@@ -35,6 +35,8 @@ pub struct CompileCounters {
     pub withdrawn: u64,
     /// Times a key that had failed was compiled again.
     pub recoveries: u64,
+    /// Keys that were used too late in an epoch for what it had allowed: they ran eagerly.
+    pub lapsed: u64,
     /// Times that there was no room for a key.
     pub refused_keys: u64,
 }

@@ -1,8 +1,9 @@
 //! [`StepHandle`]: one thread's way to one step.
 
 use core::fmt;
+use std::panic::resume_unwind;
 
-use super::shell::{Calls, CompileFailure, CompiledStep, Look, StepCompiler, caught};
+use super::shell::{Calls, CompileFailure, CompiledStep, Look, Mishap, StepCompiler, caught};
 use super::state::{Attempt, Decision, KeyId};
 use super::told;
 use crate::platform::{Platform, Shared, Std};
@@ -24,6 +25,8 @@ pub struct StepHandle<C: StepCompiler, P: Platform = Std> {
     /// What to use, and the attempt it is of; eager, if none.
     ready: Option<(P::Arc<C::Artefact>, u64)>,
     calls: Calls,
+    /// Whether it was told that there is no room for its key.
+    crowded_out: bool,
 }
 
 impl<C: StepCompiler, P: Platform> StepHandle<C, P> {
@@ -35,6 +38,7 @@ impl<C: StepCompiler, P: Platform> StepHandle<C, P> {
             seen: 0,
             ready: None,
             calls: Calls::default(),
+            crowded_out: false,
         }
     }
 
@@ -59,7 +63,8 @@ impl<C: StepCompiler, P: Platform> StepHandle<C, P> {
                 self.calls.compiled += 1;
                 output
             }
-            Err(failure) => self.withdraw(&failure, input),
+            Err(Mishap::Failed(failure)) => self.withdraw(&failure, input),
+            Err(Mishap::Unwinding(payload)) => resume_unwind(payload),
         }
     }
 
@@ -91,7 +96,13 @@ impl<C: StepCompiler, P: Platform> StepHandle<C, P> {
     fn look(&mut self) -> Option<Attempt> {
         let shared = &self.cache.shared;
         if self.id.is_none() {
-            self.id = shared.resolve(&self.key);
+            let resolved = shared.resolve(&self.key);
+            if let Err(refused) = &resolved
+                && !core::mem::replace(&mut self.crowded_out, true)
+            {
+                told::crowded_out(&self.key, refused);
+            }
+            self.id = resolved.ok();
         }
         let Look {
             generation,
@@ -119,10 +130,11 @@ impl<C: StepCompiler, P: Platform> StepHandle<C, P> {
     #[cold]
     fn attempt(&mut self, attempt: Attempt, input: &C::Input<'_>) -> C::Output {
         let (shared, key) = (&self.cache.shared, &self.key);
-        told::began(key, attempt);
         let compiler = &shared.compiler;
-        let passed = caught(|| compiler.compile(key, &attempt)).and_then(|artefact| {
-            let output = caught(|| compiler.execute(&artefact, key, input))?;
+        let passed = caught(|| -> Result<_, CompileFailure> {
+            told::began(key, attempt);
+            let artefact = compiler.compile(key, &attempt)?;
+            let output = compiler.execute(&artefact, key, input)?;
             Ok((artefact, output))
         });
         match passed {
@@ -136,7 +148,13 @@ impl<C: StepCompiler, P: Platform> StepHandle<C, P> {
                 }
                 output
             }
-            Err(failure) => {
+            Err(Mishap::Unwinding(payload)) => {
+                // Nobody else would compile while this attempt counts as under way.
+                let why = "it unwound with a payload that is no text".to_owned();
+                shared.failed(key, attempt, &CompileFailure::panicked(why));
+                resume_unwind(payload)
+            }
+            Err(Mishap::Failed(failure)) => {
                 if let Some(generation) = shared.failed(key, attempt, &failure) {
                     self.seen = generation;
                 }

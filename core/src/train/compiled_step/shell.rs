@@ -5,14 +5,14 @@ use core::fmt;
 use core::time::Duration;
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::config::{CompileConfig, ConfigError, FailureClass};
 use super::counters::CompileCounters;
 use super::handle::StepHandle;
-use super::state::{Attempt, CompileState, Decision, KeyId, Permits, Phase};
+use super::state::{Attempt, CompileState, Decision, KeyId, Permits, Phase, TooManyKeys};
 use super::told;
-use crate::ddp::{CommitRecord, Epoch};
+use crate::ddp::{CommitRecord, Epoch, RunId};
 use crate::panic_text::text_of;
 use crate::platform::{Atomic, Mutex, Ordering, Platform, Shared, Std};
 use crate::pool::InvariantViolation;
@@ -91,6 +91,13 @@ impl CompileFailure {
         CompileFailure {
             class: FailureClass::Deterministic,
             message: message.into(),
+        }
+    }
+
+    pub(super) const fn panicked(message: String) -> Self {
+        CompileFailure {
+            class: FailureClass::Panicked,
+            message,
         }
     }
 
@@ -238,18 +245,28 @@ impl<C: StepCompiler, P: Platform> CompiledStep<C, P> {
         StepHandle::new(self.clone(), key)
     }
 
+    /// The epochs that follow are those of `run`; whether it is another one than before. A process
+    /// may train more than once, and the epochs of each run begin anew: without this, none of the
+    /// second run's would be a new one, and nothing that has failed be compiled again.
+    ///
+    /// As an [`EpochGuard`] the cache does this by itself.
+    pub fn begin_run(&self, run: RunId) -> bool {
+        self.shared.change(|inner| inner.state.begin_run(run))
+    }
+
     /// An epoch begins: what has failed and cooled off may be compiled again, once a key, if that
-    /// begins within `left`. The same epoch again, or an earlier one, changes nothing.
+    /// begins within `left`; with [`Duration::MAX`], at the key's next use. Who uses a key later
+    /// than that finds its permit lapsed, which is counted. The same epoch again, or an earlier
+    /// one, changes nothing.
     pub fn apply_epoch(&self, epoch: Epoch, left: Duration) -> Permits {
         let now = self.shared.clock.now();
-        let (permits, keys) = {
-            let mut inner = self.shared.inner.lock();
+        let (permits, keys) = self.shared.change(|inner| {
             let permits = inner.state.apply_epoch(epoch, now, left);
             if permits.news {
                 self.shared.turn_over();
             }
             (permits, inner.keys.clone())
-        };
+        });
         for transition in &permits.overdue {
             let named = keys.iter().find(|(_, id)| *id == transition.key);
             if let Some((key, _)) = named {
@@ -272,8 +289,7 @@ impl<C: StepCompiler, P: Platform> CompiledStep<C, P> {
             let mut others = keys.to_vec();
             let forgotten = others.remove(at);
             let others = P::Arc::new(others);
-            let replaced = {
-                let mut inner = self.shared.inner.lock();
+            let replaced = self.shared.change(|inner| {
                 (inner.edition == edition).then(|| {
                     inner.edition += 1;
                     inner.state.forget(id);
@@ -281,7 +297,7 @@ impl<C: StepCompiler, P: Platform> CompiledStep<C, P> {
                     let keys = core::mem::replace(&mut inner.keys, others);
                     (keys, inner.artefacts.remove(&id))
                 })
-            };
+            });
             drop(forgotten);
             if replaced.is_some() {
                 return true;
@@ -336,43 +352,50 @@ impl<C: StepCompiler, P: Platform> Cache<C, P> {
         self.generation.store(next, Ordering::Relaxed);
     }
 
+    /// Changes something with the lock held, and tells of what it counts with the lock let go.
+    fn change<T>(&self, change: impl FnOnce(&mut Inner<C, P>) -> T) -> T {
+        let (value, before, after) = {
+            let mut inner = self.inner.lock();
+            let before = inner.state.counters();
+            let value = change(&mut inner);
+            (value, before, inner.state.counters())
+        };
+        told::counted(&before, &after);
+        value
+    }
+
     fn keys(&self) -> (P::Arc<Keys<C>>, u64) {
         let inner = self.inner.lock();
         (inner.keys.clone(), inner.edition)
     }
 
     /// The key's number, if there is one or room for one.
-    pub(super) fn resolve(&self, key: &C::Key) -> Option<KeyId> {
+    pub(super) fn resolve(&self, key: &C::Key) -> Result<KeyId, TooManyKeys> {
         loop {
             let (keys, edition) = self.keys();
             if let Some((_, id)) = keys.iter().find(|(known, _)| known == key) {
-                return Some(*id);
+                return Ok(*id);
             }
             let mut more = Vec::with_capacity(keys.len() + 1);
             more.extend(keys.iter().cloned());
             let new = key.clone();
-            let (admitted, unused) = {
-                let mut inner = self.inner.lock();
-                if inner.edition == edition {
-                    match inner.state.admit() {
-                        Ok(id) => {
-                            inner.edition += 1;
-                            more.push((new, id));
-                            let keys = P::Arc::new(more);
-                            (
-                                Some(Some(id)),
-                                Ok(core::mem::replace(&mut inner.keys, keys)),
-                            )
-                        }
-                        Err(_) => (Some(None), Err((more, new))),
-                    }
-                } else {
-                    (None, Err((more, new)))
+            let (admitted, unused) = self.change(|inner| {
+                if inner.edition != edition {
+                    return (None, Err((more, new)));
                 }
-            };
+                match inner.state.admit() {
+                    Ok(id) => {
+                        inner.edition += 1;
+                        more.push((new, id));
+                        let keys = core::mem::replace(&mut inner.keys, P::Arc::new(more));
+                        (Some(Ok(id)), Ok(keys))
+                    }
+                    Err(refused) => (Some(Err(refused)), Err((more, new))),
+                }
+            });
             drop(unused);
-            if let Some(id) = admitted {
-                return id;
+            if let Some(admitted) = admitted {
+                return admitted;
             }
         }
     }
@@ -380,8 +403,7 @@ impl<C: StepCompiler, P: Platform> Cache<C, P> {
     /// Tells of `calls`, and asks what to do for a key.
     pub(super) fn look(&self, id: Option<KeyId>, calls: Calls) -> Look<C, P> {
         let now = self.clock.now();
-        let look = {
-            let mut inner = self.inner.lock();
+        self.change(|inner| {
             inner.state.called(calls.compiled, calls.eager);
             let decision = id.and_then(|id| inner.state.ask(id, now));
             let used = id.filter(|_| matches!(decision, Some(Decision::Use { .. })));
@@ -390,15 +412,12 @@ impl<C: StepCompiler, P: Platform> Cache<C, P> {
                 decision,
                 artefact: used.and_then(|id| inner.artefacts.get(&id).cloned()),
             }
-        };
-        told::of_calls(calls);
-        look
+        })
     }
 
     /// Tells of calls, and asks nothing.
     pub(super) fn add(&self, calls: Calls) {
-        self.inner.lock().state.called(calls.compiled, calls.eager);
-        told::of_calls(calls);
+        self.change(|inner| inner.state.called(calls.compiled, calls.eager));
     }
 
     /// Publishes what has passed, unless another attempt was first; as of which generation.
@@ -408,8 +427,7 @@ impl<C: StepCompiler, P: Platform> Cache<C, P> {
         attempt: Attempt,
         artefact: P::Arc<C::Artefact>,
     ) -> Option<u64> {
-        let (transition, generation, unused) = {
-            let mut inner = self.inner.lock();
+        let (transition, generation, unused) = self.change(|inner| {
             let transition = inner.state.passed(attempt);
             let unused = match transition {
                 Some(_) => {
@@ -419,7 +437,7 @@ impl<C: StepCompiler, P: Platform> Cache<C, P> {
                 None => Some(artefact),
             };
             (transition, self.generation(), unused)
-        };
+        });
         drop(unused);
         let transition = transition?;
         told::of(key, &transition, "");
@@ -434,11 +452,10 @@ impl<C: StepCompiler, P: Platform> Cache<C, P> {
         failure: &CompileFailure,
     ) -> Option<u64> {
         let now = self.clock.now();
-        let (transition, generation) = {
-            let mut inner = self.inner.lock();
+        let (transition, generation) = self.change(|inner| {
             let transition = inner.state.failed(attempt, failure.class, now);
             (transition, self.generation())
-        };
+        });
         let transition = transition?;
         told::of(key, &transition, &failure.message);
         Some(generation)
@@ -452,16 +469,16 @@ impl<C: StepCompiler, P: Platform> Cache<C, P> {
         failure: &CompileFailure,
     ) {
         let now = self.clock.now();
-        let (transition, withdrawn) = {
-            let mut inner = self.inner.lock();
-            match inner.state.withdrawn(id, number, failure.class, now) {
-                Some(transition) => {
-                    self.turn_over();
-                    (Some(transition), inner.artefacts.remove(&id))
-                }
-                None => (None, None),
-            }
-        };
+        let (transition, withdrawn) =
+            self.change(
+                |inner| match inner.state.withdrawn(id, number, failure.class, now) {
+                    Some(transition) => {
+                        self.turn_over();
+                        (Some(transition), inner.artefacts.remove(&id))
+                    }
+                    None => (None, None),
+                },
+            );
         drop(withdrawn);
         if let Some(transition) = transition {
             told::of(key, &transition, &failure.message);
@@ -469,20 +486,31 @@ impl<C: StepCompiler, P: Platform> Cache<C, P> {
     }
 }
 
-/// Runs user code; a panic that carries a text is a failure.
-pub(super) fn caught<T>(
-    run: impl FnOnce() -> Result<T, CompileFailure>,
-) -> Result<T, CompileFailure> {
-    let panicked = |payload: Box<dyn Any + Send>| match text_of(payload.as_ref()) {
-        Some(message) => CompileFailure {
-            class: FailureClass::Panicked,
-            message,
-        },
-        None => resume_unwind(payload),
-    };
+/// How user code came to nothing.
+pub(super) enum Mishap {
+    /// It failed, or panicked with a text.
+    Failed(CompileFailure),
+    /// It panicked with something else, as coroutines and threads are cancelled: that must go on.
+    Unwinding(Box<dyn Any + Send>),
+}
+
+impl From<CompileFailure> for Mishap {
+    fn from(failure: CompileFailure) -> Self {
+        Mishap::Failed(failure)
+    }
+}
+
+/// Runs user code, up to a panic.
+pub(super) fn caught<T, E: Into<Mishap>>(run: impl FnOnce() -> Result<T, E>) -> Result<T, Mishap> {
     // What was broken half way is the artefact, which is not used again, or what the compiler
     // keeps to itself.
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|payload| Err(panicked(payload)))
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(ran) => ran.map_err(Into::into),
+        Err(payload) => Err(match text_of(payload.as_ref()) {
+            Some(message) => Mishap::Failed(CompileFailure::panicked(message)),
+            None => Mishap::Unwinding(payload),
+        }),
+    }
 }
 
 impl<C: StepCompiler, P: Platform> Clone for CompiledStep<C, P> {
@@ -494,11 +522,11 @@ impl<C: StepCompiler, P: Platform> Clone for CompiledStep<C, P> {
 }
 
 impl<C: StepCompiler, P: Platform> EpochGuard for CompiledStep<C, P> {
-    /// Allows what has cooled off to be compiled in the epoch's first steps: within the time that
-    /// an attempt may take.
+    /// Allows what has cooled off to be compiled at its next use in the epoch, however long an
+    /// evaluation or a checkpoint comes before.
     fn at_epoch(&mut self, record: &CommitRecord) {
-        let patience = self.shared.inner.lock().state.config().patience;
-        self.apply_epoch(record.epoch, patience);
+        self.begin_run(record.run);
+        self.apply_epoch(record.epoch, Duration::MAX);
     }
 }
 

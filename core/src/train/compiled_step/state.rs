@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::config::{CompileConfig, ConfigError, Delays, FailureClass, FirstCompile};
 use super::counters::CompileCounters;
 use super::invariants;
-use crate::ddp::Epoch;
+use crate::ddp::{Epoch, RunId};
 use crate::pool::InvariantViolation;
 use crate::time::Instant;
 
@@ -173,6 +173,8 @@ pub struct CompileState {
     pub(super) delays: Delays,
     pub(super) entries: BTreeMap<KeyId, Entry>,
     pub(super) keys_given: u64,
+    pub(super) run: Option<RunId>,
+    /// The last epoch of the run.
     pub(super) epoch: Option<Epoch>,
     pub(super) counters: CompileCounters,
 }
@@ -189,6 +191,7 @@ impl CompileState {
             config,
             entries: BTreeMap::new(),
             keys_given: 0,
+            run: None,
             epoch: None,
             counters: CompileCounters::default(),
         })
@@ -232,9 +235,15 @@ impl CompileState {
             Phase::Ready { number } => return Some(Decision::Use { number }),
             Phase::Compiling { .. } => return Some(Decision::Eager),
             Phase::Vacant if first == FirstCompile::AtUse => Some(None),
-            Phase::Vacant | Phase::Cooling { .. } => {
-                (entry.permit).filter(|until| now <= *until).map(Some)
-            }
+            Phase::Vacant | Phase::Cooling { .. } => match entry.permit {
+                Some(until) if until < now => {
+                    // It is told once: the next is another epoch's.
+                    entry.permit = None;
+                    self.counters.lapsed += 1;
+                    None
+                }
+                permit => permit.map(Some),
+            },
         };
         let Some(until) = permit else {
             return Some(Decision::Eager);
@@ -326,9 +335,19 @@ impl CompileState {
         Some(self.checked(Transition { key, number, kind }))
     }
 
+    /// The epochs that follow are of `run`; whether that is another run than before. Its epochs
+    /// begin anew; what cools goes on cooling.
+    pub fn begin_run(&mut self, run: RunId) -> bool {
+        let news = self.run.replace(run).is_some_and(|last| last != run);
+        if news {
+            self.epoch = None;
+        }
+        self.checked(news)
+    }
+
     /// An epoch begins: each key whose delay is over may be compiled once, if that begins within
-    /// `left`. What was allowed before and did not begin lapses; attempts past their deadline are
-    /// given up, and cool from now on.
+    /// `left`, and should then be done by the end of it. What was allowed before and did not begin
+    /// is allowed no more; attempts past their deadline are given up, and cool from now on.
     ///
     /// The same epoch again, or an earlier one, changes nothing.
     pub fn apply_epoch(&mut self, epoch: Epoch, now: Instant, left: Duration) -> Permits {

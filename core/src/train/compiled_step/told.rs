@@ -1,19 +1,19 @@
-//! What the cache tells: a `tracing` event once a transition, and counters through the `metrics`
+//! What the cache tells: a `tracing` event once a transition, and its counters through the `metrics`
 //! facade. Both are the program's own code to the cache, so no lock is held here.
 
 use core::fmt::Debug;
 
 use tracing::{info, warn};
 
-use super::shell::Calls;
-use super::state::{Attempt, Transition, TransitionKind};
+use super::config::FailureClass;
+use super::counters::CompileCounters;
+use super::state::{Attempt, TooManyKeys, Transition, TransitionKind};
 
 /// Where the events come from.
 const TARGET: &str = "selvedge::compiled_step";
 
 pub(super) fn began(key: &impl Debug, attempt: Attempt) {
     info!(target: TARGET, transition = "began", ?key, attempt = attempt.number);
-    count("selvedge_compile_attempts_total", 1);
 }
 
 /// Tells of what has changed. `why` is what the failure said, if it is one.
@@ -23,9 +23,6 @@ pub(super) fn of(key: &impl Debug, transition: &Transition, why: &str) {
         TransitionKind::Published { failures, late } => {
             let recovered = failures > 0;
             info!(target: TARGET, transition = "published", ?key, attempt, recovered, late);
-            if recovered {
-                count("selvedge_compile_recoveries_total", 1);
-            }
         }
         TransitionKind::Failed {
             class,
@@ -37,7 +34,6 @@ pub(super) fn of(key: &impl Debug, transition: &Transition, why: &str) {
                 target: TARGET, transition = "failed", ?key, attempt, class, failures,
                 not_before, why,
             );
-            failed("selvedge_compile_failures_total", class);
         }
         TransitionKind::Withdrawn {
             class,
@@ -49,16 +45,43 @@ pub(super) fn of(key: &impl Debug, transition: &Transition, why: &str) {
                 target: TARGET, transition = "withdrawn", ?key, attempt, class, failures,
                 not_before, why,
             );
-            failed("selvedge_compile_withdrawn_total", class);
         }
     }
 }
 
-/// Tells of calls.
-pub(super) fn of_calls(calls: Calls) {
-    count("selvedge_compiled_calls_total", calls.compiled);
-    count("selvedge_eager_calls_total", calls.eager);
+/// Tells that a key runs eagerly for want of room.
+pub(super) fn crowded_out(key: &impl Debug, refused: &TooManyKeys) {
+    warn!(target: TARGET, transition = "refused", ?key, why = %refused);
 }
+
+/// Tells the facade what was counted.
+pub(super) fn counted(before: &CompileCounters, after: &CompileCounters) {
+    for (name, of) in COUNTERS {
+        count(name, of(after).saturating_sub(of(before)));
+    }
+    for class in FailureClass::ALL {
+        let by = after.failures_of(class) - before.failures_of(class);
+        failed("selvedge_compile_failures_total", class.name(), by);
+    }
+}
+
+type Reading = fn(&CompileCounters) -> u64;
+
+/// Each counter by its name in the facade; failures are beside it, by class.
+const COUNTERS: [(&str, Reading); 10] = [
+    ("selvedge_compiled_calls_total", |all| all.compiled),
+    ("selvedge_eager_calls_total", |all| all.eager),
+    ("selvedge_compile_attempts_total", |all| all.attempts),
+    ("selvedge_compile_passed_total", |all| all.passed),
+    ("selvedge_compile_superseded_total", |all| all.superseded),
+    ("selvedge_compile_late_total", |all| all.late),
+    ("selvedge_compile_withdrawn_total", |all| all.withdrawn),
+    ("selvedge_compile_recoveries_total", |all| all.recoveries),
+    ("selvedge_compile_lapsed_total", |all| all.lapsed),
+    ("selvedge_compile_refused_keys_total", |all| {
+        all.refused_keys
+    }),
+];
 
 #[cfg(feature = "metrics")]
 fn count(name: &'static str, by: u64) {
@@ -71,9 +94,11 @@ fn count(name: &'static str, by: u64) {
 fn count(_: &'static str, _: u64) {}
 
 #[cfg(feature = "metrics")]
-fn failed(name: &'static str, class: &'static str) {
-    metrics::counter!(name, "class" => class).increment(1);
+fn failed(name: &'static str, class: &'static str, by: u64) {
+    if by > 0 {
+        metrics::counter!(name, "class" => class).increment(by);
+    }
 }
 
 #[cfg(not(feature = "metrics"))]
-fn failed(_: &'static str, _: &'static str) {}
+fn failed(_: &'static str, _: &'static str, _: u64) {}

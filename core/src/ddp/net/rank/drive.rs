@@ -126,6 +126,7 @@ impl<N: Network, T: Trainee> Drive<N, T> {
         options: RankOptions,
         trainee: T,
         recorder: Recorder,
+        guards: Vec<Box<dyn EpochGuard>>,
     ) -> Result<Self, RankError> {
         let timing = options.timing;
         let (sender, inbox) = mpsc::channel(INBOX);
@@ -191,7 +192,7 @@ impl<N: Network, T: Trainee> Drive<N, T> {
             saved: None,
             store,
             recorder,
-            guards: Vec::new(),
+            guards,
             refused: RefusedCounts::default(),
             clock,
             tick: timing.heartbeat / 2,
@@ -209,9 +210,7 @@ impl<N: Network, T: Trainee> Drive<N, T> {
         };
         if let (Some(checkpoint), Some(parameters)) = (record, parameters) {
             drive.load(parameters).await?;
-            let record = checkpoint.record;
-            let call = move |trainee: &mut T| trainee.apply_epoch(&record);
-            drive.call("apply_epoch", call).await?;
+            drive.tell_record(checkpoint.record).await?;
         }
         let (network, to) = (drive.network.clone(), drive.options.coordinator);
         let seed = options_seed(member);

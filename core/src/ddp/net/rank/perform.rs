@@ -187,6 +187,20 @@ impl<N: Network, T: Trainee> Drive<N, T> {
         let (epoch, applied, digest) = (record.epoch, record.applied, record.digest());
         let slots = SlotAlpha::of(&record);
         self.saved = None;
+        self.tell_record(record).await?;
+        let latency = self.clock.now().saturating_since(self.since);
+        self.note(NetEvent::Committed {
+            epoch,
+            applied,
+            digest,
+            slots,
+            latency,
+        });
+        Ok(())
+    }
+
+    /// Tells the trainee and the guards of a record.
+    pub(super) async fn tell_record(&mut self, record: CommitRecord) -> Result<(), RankError> {
         let record = self.call("apply_epoch", move |trainee: &mut T| {
             trainee.apply_epoch(&record);
             record
@@ -197,14 +211,6 @@ impl<N: Network, T: Trainee> Drive<N, T> {
         for guard in &mut self.guards {
             guard.at_epoch(&record);
         }
-        let latency = self.clock.now().saturating_since(self.since);
-        self.note(NetEvent::Committed {
-            epoch,
-            applied,
-            digest,
-            slots,
-            latency,
-        });
         Ok(())
     }
 
