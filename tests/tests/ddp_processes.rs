@@ -368,13 +368,22 @@ fn ranks_that_are_killed_leave_profiles_that_perfetto_opens() {
     let dir = TempDir::new().expect("a directory");
     let traces = dir.path().join("traces");
     let at = traces.to_str().expect("its name is text");
-    let args = ["--world", "3", "--epochs", "40", "--batch-time", "5ms"];
+    let args = ["--world", "3", "--epochs", "40", "--batch-time", "20ms"];
     let (output, report) = ddp(&[
         &args[..],
         &["--chaos", "1", "--faults", "6", "--profile", at],
     ]
     .concat());
-    assert!([0, 10].contains(&code(&output)), "{}", stdout(&output));
+    // On a slow machine a rank's next life may come when the others are done: then a fault of the
+    // plan found nobody, which is told, and does not matter here.
+    let violations = report["violations"].as_array().expect("violations");
+    assert!(
+        violations
+            .iter()
+            .all(|found| found["violation"] == "not-done"),
+        "{}",
+        stdout(&output)
+    );
     let lives: usize = (report["ranks"].as_array().expect("ranks").iter())
         .map(|rank| rank["lives"].as_array().expect("lives").len())
         .sum();
