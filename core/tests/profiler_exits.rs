@@ -15,6 +15,9 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use selvedge_core::train::profiler::{Repaired, check, repair};
 use serde_json::Value;
@@ -96,7 +99,7 @@ const fn both(name: &'static str, word: &'static str, left: Left) -> Exit {
 
 use Ended::{Code, Signal};
 
-const EXITS: [Exit; 15] = [
+const EXITS: [Exit; 21] = [
     both("the closure returns", "return", closed(Code(0))),
     Exit {
         says: &["training: the loss is NaN"],
@@ -121,6 +124,15 @@ const EXITS: [Exit; 15] = [
         ..both("SIGTERM", "signal", closed(Signal(TERM)))
     },
     Exit {
+        signals: &["TERM"],
+        ..both(
+            "SIGTERM, obeyed in a session within it",
+            "nested",
+            closed(Signal(TERM)),
+        )
+    },
+    both("SIGTERM, while it closes", "late", closed(Signal(TERM))),
+    Exit {
         signals: &["INT", "TERM"],
         ..both(
             "SIGINT, not obeyed, then SIGTERM",
@@ -131,6 +143,22 @@ const EXITS: [Exit; 15] = [
     Exit {
         signals: &["INT", "INT"],
         ..both("SIGINT, not obeyed, twice", "stuck", closed(Signal(INT)))
+    },
+    Exit {
+        signals: &["INT", "INT"],
+        ..both(
+            "SIGINT, not obeyed, twice, and its closing hangs",
+            "hung",
+            flushed(Signal(INT)),
+        )
+    },
+    Exit {
+        signals: &["INT"],
+        ..both(
+            "SIGINT, after `without_default_action`, to a handler set since",
+            "graceful",
+            closed(Code(0)),
+        )
     },
     Exit {
         signals: &["INT"],
@@ -156,7 +184,20 @@ const EXITS: [Exit; 15] = [
             "trace: the profile is not complete: cannot write to the trace",
             "5 events are lost",
         ],
-        ..both("the disk is full", "disk-full", flushed(Code(4)))
+        ..both(
+            "the file may not grow (`ulimit -f`)",
+            "no-room",
+            flushed(Code(4)),
+        )
+    },
+    Exit {
+        says: &["trace: the profile is not complete: cannot close the trace"],
+        ..both("its sink fails to close", "close-fails", closed(Code(4)))
+    },
+    Exit {
+        abort: flushed(Signal(ABRT)),
+        says: &["the sink has a bug"],
+        ..both("its sink panics", "sink-panics", flushed(Code(4)))
     },
     both("the session is forgotten", "forget", flushed(Code(0))),
 ];
@@ -186,6 +227,21 @@ fn whatever_ends_the_process_the_trace_holds_what_was_flushed() {
         "{} is not what was found; write it again with SELVEDGE_BLESS=1:\n{text}",
         path.display()
     );
+}
+
+/// Nobody has set up a log: it must be told where everybody looks.
+#[test]
+fn a_session_that_ends_before_its_first_active_step_says_so() {
+    let dir = TempDir::new().unwrap();
+    let program = Path::new(env!("CARGO_BIN_EXE_profiler-exits"));
+    let ended = command(program, dir.path(), "too-short").output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success(), "{said}");
+    assert_eq!(
+        said,
+        "profiler: no trace: the session ended after 1 of the 2 steps before the first active one\n"
+    );
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
 const HEAD: &str = "\
@@ -260,8 +316,10 @@ fn build(profile: &str) -> PathBuf {
 
 /// Runs it to its end, and looks at what it has left.
 fn run(program: &Path, exit: &Exit) -> Left {
-    let dir = TempDir::new().unwrap();
-    let mut child = command(program, dir.path(), exit.word)
+    let root = TempDir::new().unwrap();
+    let dir = root.path().join("traces");
+    fs::create_dir(&dir).unwrap();
+    let mut child = command(program, &dir, exit.word)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -281,7 +339,7 @@ fn run(program: &Path, exit: &Exit) -> Left {
     let told = if exit.word == "torn" { 2 } else { 3 };
     assert_eq!(flushed, told, "{}: {said}", exit.name);
 
-    let files: Vec<_> = fs::read_dir(dir.path())
+    let files: Vec<_> = fs::read_dir(&dir)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .collect();
@@ -330,7 +388,7 @@ fn run(program: &Path, exit: &Exit) -> Left {
 fn command(program: &Path, dir: &Path, word: &str) -> Command {
     let mut command = match word {
         // No file may have more than 4 KiB, or 8 where the shell counts blocks of 1,024 bytes.
-        "disk-full" => {
+        "no-room" => {
             let mut shell = Command::new("sh");
             shell.args([
                 "-c",
@@ -357,13 +415,30 @@ fn command(program: &Path, dir: &Path, word: &str) -> Command {
     command
 }
 
+/// No exit takes longer: a signal that is lost must not hang the test.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Reads what it tells, and sends each signal when it is ready for it. Returns how many steps
 /// were flushed.
 fn attend(child: &mut Child, signals: &[&str]) -> (ExitStatus, u32) {
     let mut signals = signals.iter();
     let mut flushed = 0;
     let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
-    for line in lines.map_while(Result::ok) {
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        lines
+            .map_while(Result::ok)
+            .try_for_each(|line| tell.send(line))
+    });
+    loop {
+        let line = match told.recv_timeout(PATIENCE) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                child.kill().expect("it is there");
+                panic!("it has not ended; {flushed} steps were flushed");
+            }
+        };
         match line.as_str() {
             "ready" | "asked to leave" => {
                 if let Some(signal) = signals.next() {

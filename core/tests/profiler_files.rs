@@ -150,6 +150,115 @@ fn a_span_that_nobody_records_is_switched_off_where_it_stands() {
     });
 }
 
+#[test]
+fn a_field_that_is_recorded_again_has_its_last_value_once() {
+    let (dir, first, second) = (TempDir::new().unwrap(), Spans::new(), Spans::new());
+    // Two hubs on one registry: both are told of each field.
+    let subscriber = tracing_subscriber::registry()
+        .with(first.layer())
+        .with(second.layer());
+    let _present = tracing::subscriber::set_default(subscriber);
+    let profiled = ProfilerSession::run(config(&dir, &first), |_| {
+        let other = ProfilerConfig::new(dir.path().join("other"))
+            .schedule(Schedule::always())
+            .spans(&second);
+        let other = ProfilerSession::run(other, |_| {
+            let span = info_span!(
+                "epoch",
+                n = 3,
+                loss = tracing::field::Empty,
+                of = "\"loss\":"
+            );
+            for step in 0..20_000 {
+                span.record("loss", step);
+            }
+            span.in_scope(|| ());
+        });
+        assert!(other.unwrap().trace.is_ok());
+    });
+    let events = events(&dir, &profiled.unwrap().trace.unwrap());
+    let bytes = fs::read_dir(dir.path().join("traces")).unwrap().next();
+    let text = fs::read_to_string(bytes.unwrap().unwrap().path()).unwrap();
+    let [epoch] = named(&events, "epoch")[..] else {
+        panic!("{events:?}")
+    };
+    assert_eq!(epoch["args"]["loss"], 19_999);
+    assert_eq!(
+        (&epoch["args"]["n"], &epoch["args"]["of"]),
+        (&3.into(), &"\"loss\":".into())
+    );
+    assert_eq!(text.matches(",\"loss\":").count(), 1, "{text}");
+}
+
+/// Its `Debug` is the user's code, and may panic.
+struct Panics;
+
+impl std::fmt::Debug for Panics {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::panic::resume_unwind(Box::new("planned"))
+    }
+}
+
+/// Within a span, which is left while that is unwound: were a lock held, that would be the end.
+#[test]
+fn a_value_that_panics_is_the_users_panic_and_no_more() {
+    let (dir, spans) = (TempDir::new().unwrap(), Spans::new());
+    let subscriber = tracing_subscriber::registry().with(spans.layer());
+    let _present = tracing::subscriber::set_default(subscriber);
+    let profiled = ProfilerSession::run(config(&dir, &spans), |_| {
+        let span = info_span!("epoch", loss = tracing::field::Empty);
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _inside = span.enter();
+            span.record("loss", tracing::field::debug(Panics));
+        }));
+        assert_eq!(caught.unwrap_err().downcast_ref(), Some(&"planned"));
+        span.record("loss", 1.5);
+        span.in_scope(|| ());
+    });
+    let events = events(&dir, &profiled.unwrap().trace.unwrap());
+    let [first, second] = named(&events, "epoch")[..] else {
+        panic!("{events:?}")
+    };
+    assert_eq!(first["args"]["loss"], Value::Null);
+    assert_eq!(second["args"]["loss"], 1.5);
+}
+
+#[test]
+fn only_the_levels_and_targets_that_are_wanted_are_in_the_trace() {
+    let wanted = || "info,mine=trace,noisy=off".parse().unwrap();
+    let all = ["debug", "info", "mine", "noisy", "trace"];
+    let cases: [(Spans, &[&str]); 4] = [
+        (Spans::new(), &all),
+        (
+            Spans::new().up_to(tracing::Level::DEBUG),
+            &["debug", "info", "noisy"],
+        ),
+        (Spans::new().up_to(tracing::Level::ERROR), &[]),
+        (Spans::new().only(wanted()), &["info", "mine"]),
+    ];
+    for (spans, expected) in cases {
+        let dir = TempDir::new().unwrap();
+        let subscriber = tracing_subscriber::registry()
+            .with(spans.layer())
+            .with(Count::default());
+        let _present = tracing::subscriber::set_default(subscriber);
+        let profiled = ProfilerSession::run(config(&dir, &spans), |_| {
+            tracing::trace!("trace");
+            tracing::trace!(target: "mine::deep", "mine");
+            tracing::debug_span!("debug").in_scope(|| ());
+            info!("info");
+            tracing::warn!(target: "noisy", "noisy");
+        });
+        let events = events(&dir, &profiled.unwrap().trace.unwrap());
+        let mut found: Vec<&str> = (events.iter())
+            .filter(|event| event["ph"] != "M")
+            .map(|event| event["name"].as_str().unwrap())
+            .collect();
+        found.sort_unstable();
+        assert_eq!(found, expected);
+    }
+}
+
 /// A layer that wants everything, at any time.
 #[derive(Clone, Default)]
 struct Count(Arc<AtomicU32>);
@@ -250,6 +359,77 @@ fn the_trainings_error_comes_first_and_the_traces_beside_it() {
     };
     assert_eq!(error, "out of memory");
     assert_eq!(trace.unwrap_err().closed.lost, 1);
+}
+
+#[test]
+fn a_training_that_was_cut_short_is_no_success() {
+    let dir = TempDir::new().unwrap();
+    let run = |asked: bool| {
+        let config = ProfilerConfig::new(dir.path()).schedule(Schedule::always());
+        let profiled = ProfilerSession::run(config, |profiler| {
+            if asked {
+                profiler.request_stop(15);
+            }
+            Ok::<_, &str>(profiler.step().is_break())
+        });
+        profiled.unwrap().into_result()
+    };
+    assert!(matches!(run(false), Ok((false, closed)) if closed.signal.is_none()));
+    let error = run(true).unwrap_err();
+    assert_eq!(error.to_string(), "interrupted by signal 15");
+    assert!(matches!(
+        error,
+        RunError::Interrupted { signal: 15, trained: true, closed } if closed.signal == Some(15)
+    ));
+}
+
+/// The system's own word for a full disk: what the trace is written to has room for nothing.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_disk_that_the_system_calls_full_is_told_as_one() {
+    use selvedge_core::time::SystemClock;
+    use selvedge_core::train::profiler::{SessionConfig, SinkCall, TraceNaming, TraceSink};
+    use std::io::Write;
+    struct Full(fs::File);
+    impl TraceSink for Full {
+        fn create(&mut self, _: &str, _: &[u8]) -> std::io::Result<()> {
+            Ok(())
+        }
+        fn write_at(&mut self, _: u64, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.write(bytes)
+        }
+        fn truncate(&mut self, _: u64) -> std::io::Result<()> {
+            Ok(())
+        }
+        fn close(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let naming = TraceNaming {
+        host: "host".to_owned(),
+        pid: 1,
+        process: String::new(),
+        origin_unix_ns: 0,
+    };
+    let config = SessionConfig {
+        schedule: Schedule::always(),
+        naming,
+        queue_room: 10,
+    };
+    let full = fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let session = ProfilerSession::<selvedge_core::Std, _>::open(
+        config,
+        Full(full),
+        Box::new(SystemClock::new()),
+    );
+    session.profiler().instant("lost", Args::new());
+    let error = session.close().unwrap_err();
+    assert_eq!(error.first.call, SinkCall::Write);
+    assert_eq!(error.first.kind, std::io::ErrorKind::StorageFull, "{error}");
+    assert_eq!((error.closed.lost, error.closed.written), (1, 0));
 }
 
 #[test]

@@ -59,6 +59,12 @@ fn hook_and_handlers_flush_ask_and_leave_others_in_peace() {
         );
         profiler.instant("after the first", Args::new());
         assert!(profiler.step().is_break());
+        // One that is opened now is asked as well.
+        let inside = tempfile::tempdir().unwrap();
+        let inner = ProfilerConfig::new(inside.path()).schedule(Schedule::always());
+        let inner = ProfilerSession::run(inner, |profiler| profiler.step().is_break()).unwrap();
+        assert!(inner.training);
+        assert_eq!(inner.trace.unwrap().signal, Some(SIGTERM));
 
         profiler.instant("after the step", Args::new());
         raise(SIGTERM).unwrap();

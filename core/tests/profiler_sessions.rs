@@ -10,12 +10,14 @@
 #[path = "profiler/disk.rs"]
 mod disk;
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Arc, OnceLock};
 
 use disk::{Disk, Faults, event, names, open};
 use selvedge_core::Std;
 use selvedge_core::train::profiler::{
-    CloseError, Closed, ProfilerSession, Schedule, SinkCall, check,
+    CloseError, Closed, Profiler, ProfilerSession, Schedule, SinkCall, TraceSink, check,
 };
 
 fn schedule(wait: u32, warmup: u32, active: u32, repeat: u32) -> Schedule {
@@ -23,7 +25,7 @@ fn schedule(wait: u32, warmup: u32, active: u32, repeat: u32) -> Schedule {
 }
 
 /// Four steps of two events each; then one more event, and the end.
-fn script(session: ProfilerSession<Std, Disk>) -> Result<Closed, CloseError> {
+fn script(session: ProfilerSession<Std, impl TraceSink>) -> Result<Closed, CloseError> {
     let profiler = session.profiler();
     for step in 0..4 {
         profiler.record(event(&format!("{step}a")));
@@ -270,6 +272,147 @@ fn a_file_whose_end_cannot_be_put_back_is_told_and_left_alone() {
         "the write, and the restoring: nothing was tried after that"
     );
     assert_eq!(error.closed.written + error.closed.lost, 9);
+}
+
+/// Asks its own session's loop to leave, in the midst of what it is called for.
+struct Asks {
+    disk: Disk,
+    signal: i32,
+    profiler: Arc<OnceLock<Profiler<Std, Asks>>>,
+}
+
+impl TraceSink for Asks {
+    fn create(&mut self, name: &str, head: &[u8]) -> io::Result<()> {
+        self.disk.create(name, head)
+    }
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+        self.disk.write_at(offset, bytes)
+    }
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        self.disk.truncate(len)
+    }
+    fn close(&mut self) -> io::Result<()> {
+        self.profiler.get().unwrap().request_stop(self.signal);
+        self.disk.close()
+    }
+}
+
+#[test]
+fn a_signal_that_comes_while_the_sink_closes_is_told() {
+    for fails in [false, true] {
+        let disk = Disk::with(Faults {
+            close: fails,
+            ..Faults::default()
+        });
+        let profiler = Arc::new(OnceLock::new());
+        let sink = Asks {
+            disk,
+            signal: 15,
+            profiler: Arc::clone(&profiler),
+        };
+        let config = disk::config(Schedule::always(), 10);
+        let session =
+            ProfilerSession::<Std, _>::open(config, sink, Box::new(disk::Ticking::default()));
+        assert!(profiler.set(session.profiler()).is_ok());
+        let closed = match session.close() {
+            Ok(closed) => closed,
+            Err(error) => *error.closed,
+        };
+        assert_eq!(closed.signal, Some(15), "{fails}");
+    }
+}
+
+#[test]
+fn any_number_asks_the_loop_to_leave() {
+    for signal in [0, 15, -1, i32::MAX, i32::MIN] {
+        let session = open(&Disk::default(), Schedule::always(), 10);
+        let profiler = session.profiler();
+        assert!(profiler.step().is_continue());
+        profiler.request_stop(signal);
+        profiler.request_stop(7);
+        assert!(profiler.step().is_break(), "{signal}");
+        assert_eq!(session.close().unwrap().signal, Some(signal));
+    }
+}
+
+/// Takes a few bytes at a time, and is interrupted before each of them.
+struct Sips {
+    disk: Disk,
+    interrupted: bool,
+}
+
+impl TraceSink for Sips {
+    fn create(&mut self, name: &str, head: &[u8]) -> io::Result<()> {
+        self.disk.create(name, head)
+    }
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+        self.interrupted = !self.interrupted;
+        if self.interrupted {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        self.disk.write_at(offset, &bytes[..bytes.len().min(7)])
+    }
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        self.disk.truncate(len)
+    }
+    fn close(&mut self) -> io::Result<()> {
+        self.disk.close()
+    }
+}
+
+#[test]
+fn a_write_that_ends_early_is_no_full_disk() {
+    let (disk, whole) = (Disk::default(), Disk::default());
+    let sink = Sips {
+        disk: disk.clone(),
+        interrupted: false,
+    };
+    let clock = Box::new(disk::Ticking::default());
+    let config = disk::config(schedule(0, 0, 2, 0), 100);
+    let session = ProfilerSession::<Std, _>::open(config, sink, clock);
+    let closed = script(session).unwrap();
+    let expected = script(open(&whole, schedule(0, 0, 2, 0), 100)).unwrap();
+    assert_eq!(closed, expected);
+    assert_eq!(disk.0.lock().unwrap().files, whole.0.lock().unwrap().files);
+}
+
+/// What is no text, such as a coroutine's cancellation, is none of ours: it goes on, once.
+struct Cancelled;
+
+struct Cancels(Disk);
+
+impl TraceSink for Cancels {
+    fn create(&mut self, name: &str, head: &[u8]) -> io::Result<()> {
+        self.0.create(name, head)
+    }
+    fn write_at(&mut self, _: u64, _: &[u8]) -> io::Result<usize> {
+        resume_unwind(Box::new(Cancelled))
+    }
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        self.0.truncate(len)
+    }
+    fn close(&mut self) -> io::Result<()> {
+        self.0.close()
+    }
+}
+
+#[test]
+fn a_cancellation_goes_through_and_leaves_the_session_in_order() {
+    let disk = Disk::default();
+    let config = disk::config(Schedule::always(), 10);
+    let clock = Box::new(disk::Ticking::default());
+    let session = ProfilerSession::<Std, _>::open(config, Cancels(disk.clone()), clock);
+    let profiler = session.profiler();
+    profiler.record(event("a"));
+    let step = catch_unwind(AssertUnwindSafe(|| profiler.step()));
+    assert!(step.unwrap_err().is::<Cancelled>());
+    assert!(profiler.step().is_continue(), "the driver is back");
+    let error = session.close().unwrap_err();
+    assert_eq!((error.closed.lost, error.closed.steps), (1, 2), "{error}");
+    let [left] = &disk.names()[..] else {
+        panic!("one trace")
+    };
+    assert!(left.is_empty());
 }
 
 #[test]

@@ -245,3 +245,13 @@ impl<T> ProcessWide<T> {
 pub(crate) fn panicking() -> bool {
     thread::panicking()
 }
+
+/// A thread that nobody waits for.
+///
+/// # Errors
+/// What the system says, where it has no room for one.
+#[cfg(feature = "profiler")]
+pub(crate) fn spawn_named(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    let spawned = thread::Builder::new().name(name.to_owned()).spawn(run);
+    spawned.map(drop)
+}

@@ -31,7 +31,7 @@
 //! rest there is [`repair`], which keeps every whole event.
 //!
 //! Events reach the file at the end of each step. Between two of those they are in a queue that
-//! is bounded: one that finds it full is dropped and counted. Spans are recorded when they are
+//! is bounded, in events and in bytes: one that finds it full is dropped and counted. Spans are recorded when they are
 //! left, so one that the process ends within is not in the trace.
 //!
 //! # State and shell
@@ -45,15 +45,23 @@
 //!
 //! # What belongs to the process
 //! The first session installs a panic hook and, unless it is told not to, a thread that is told
-//! of SIGINT and SIGTERM. Both stay, and do nothing while no session lives but what would have
-//! been done without them. The hook calls the one that was there before. A signal's former
-//! handler is called as well, and where there was one it is for that one whether a second signal
-//! ends the process; a signal that the process was started with ignored stays ignored. A handler
-//! that is set later without regard to others (`signal`, `ctrlc::set_handler`) takes ours out.
+//! of SIGINT and SIGTERM. Both stay. The hook calls the one that was there before, and does nothing
+//! else while no session lives. One that is set later without regard to it takes it out, and no
+//! later session puts it back: that a hook is ours is nothing that can be seen.
+//!
+//! Where no session lives, or on the second signal, the thread takes the signal's default action,
+//! as there is nothing else left of it once a signal is caught. That is wrong where the program
+//! has handlers of its own. Those that were there before the first session are called as well, and
+//! it is for them whether the process ends. **Those that come later and chain** (`signal_hook`,
+//! `tokio::signal`) **cannot be seen: for such a program say
+//! [`without_default_action`](ProfilerConfig::without_default_action).** Those that come later and do
+//! not chain (`signal`, `ctrlc::set_handler`) take ours out. A signal that the process was started
+//! with ignored stays ignored.
 //!
 //! # What is not defended against
 //! `SIGKILL` takes the events since the last write. A sink that never returns keeps the session from
-//! closing, but not the second signal from ending the process.
+//! closing, but not the second signal from ending the process: for the closing that belongs to
+//! it there are two seconds, whatever the sinks do and however many there are.
 
 mod call;
 mod check;
@@ -75,7 +83,7 @@ pub use check::{Checked, RULES, check};
 pub use error::{CloseError, Closed, OpenError, SinkCall, SinkFailure};
 pub use event::{ArgValue, Args, EventKind, MOST_ARGS, MOST_TEXT, TraceEvent};
 pub use exits::end_as_signalled;
-pub use queue::QueueState;
+pub use queue::{EVENT_ROOM, QueueState};
 pub use repair::{RepairError, Repaired, repair};
 pub use run::{Profiled, ProfilerConfig, QUEUE_ROOM, RunError};
 pub use scan::{MOST_EVENT, TraceFault};
@@ -84,6 +92,8 @@ pub use session::{Driven, Profiler, ProfilerSession, SessionConfig, StopRequeste
 pub use sink::{FileSink, TraceSink};
 pub use spans::Spans;
 pub use state::SessionState;
+/// Which targets up to which level: of `tracing-subscriber`, for [`Spans::only`].
+pub use tracing_subscriber::filter::Targets;
 
 /// The number of this thread in traces. 0 is nobody's.
 fn thread_number() -> u32 {

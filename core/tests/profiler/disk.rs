@@ -144,8 +144,8 @@ impl Clock for Ticking {
     }
 }
 
-pub(crate) fn open(disk: &Disk, schedule: Schedule, room: usize) -> ProfilerSession<Std, Disk> {
-    let config = SessionConfig {
+pub(crate) fn config(schedule: Schedule, room: usize) -> SessionConfig {
+    SessionConfig {
         schedule,
         naming: TraceNaming {
             host: "host".into(),
@@ -154,8 +154,12 @@ pub(crate) fn open(disk: &Disk, schedule: Schedule, room: usize) -> ProfilerSess
             origin_unix_ns: 1_000_000_000,
         },
         queue_room: room,
-    };
-    ProfilerSession::open(config, disk.clone(), Box::new(Ticking::default()))
+    }
+}
+
+pub(crate) fn open(disk: &Disk, schedule: Schedule, room: usize) -> ProfilerSession<Std, Disk> {
+    let clock = Box::new(Ticking::default());
+    ProfilerSession::open(config(schedule, room), disk.clone(), clock)
 }
 
 pub(crate) fn event(name: &str) -> TraceEvent {

@@ -2,9 +2,11 @@
 //! `profiler_exits` starts, once unwinding and once aborting on a panic.
 //!
 //! ```text
-//! profiler-exits DIR return|error|panic|worker-panic|signal|stuck|afterwards|exit|abort|disk-full|forget|torn
+//! profiler-exits DIR return|error|panic|worker-panic|signal|nested|late|stuck|hung|afterwards|graceful
+//!                |exit|abort|no-room|close-fails|sink-panics|forget|torn|too-short
 //! ```
 #![allow(
+    clippy::disallowed_types,
     clippy::disallowed_methods,
     reason = "this is a program, not the library: it has real threads and sleeps"
 )]
@@ -12,15 +14,19 @@
 use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
 use selvedge_core::Std;
-use selvedge_core::time::SystemClock;
+use selvedge_core::time::{Clock, Instant, SystemClock};
 use selvedge_core::train::profiler::{
     Args, FileSink, Profiler, ProfilerConfig, ProfilerSession, Schedule, SessionConfig, Spans,
     TraceNaming, TraceSink, end_as_signalled,
 };
+use signal_hook::consts::{SIGINT, SIGKILL, SIGTERM};
+use signal_hook::low_level::raise;
 use tracing::{info_span, trace};
 
 /// Events that may wait.
@@ -42,17 +48,28 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         "torn" => {
-            let session = by_hand(KilledInTheMidst(FileSink::new(&dir), 0));
+            let session = by_hand(Faulty::new(&dir, |write, _| match write {
+                2 => Fault::Killed,
+                _ => Fault::None,
+            }));
             steps(&session.profiler());
             ExitCode::SUCCESS
         }
+        "sink-panics" => closed_by_hand(Faulty::new(&dir, |write, _| match write {
+            3 => Fault::Panics,
+            _ => Fault::None,
+        })),
+        "close-fails" => closed_by_hand(Faulty::new(&dir, |_, closing| match closing {
+            true => Fault::Fails,
+            false => Fault::None,
+        })),
         exit => profiled(&dir, exit),
     }
 }
 
 /// The exits that are a program's own.
 fn profiled(dir: &str, exit: &str) -> ExitCode {
-    let spans = Spans::new();
+    let spans = Spans::with_clock(Box::new(Misled(SystemClock::new())));
     if let Err(error) = spans.install() {
         eprintln!("{error}");
         return ExitCode::from(2);
@@ -60,7 +77,28 @@ fn profiled(dir: &str, exit: &str) -> ExitCode {
     let config = ProfilerConfig::new(dir)
         .schedule(Schedule::always())
         .queue_room(ROOM);
-    let profiled = ProfilerSession::run(config.spans(&spans), |profiler| train(profiler, exit));
+    let config = match exit {
+        "graceful" => config.without_default_action(),
+        // Its first active step is the third.
+        "too-short" => config.schedule(Schedule::default()),
+        _ => config,
+    };
+    let inner = format!("{dir}-inner");
+    let profiled = ProfilerSession::run(config.spans(&spans), |profiler| match exit {
+        "nested" => {
+            train(profiler, "return")?;
+            let inner = ProfilerConfig::new(inner).schedule(Schedule::always());
+            let inner = ProfilerSession::run(inner, until_asked);
+            let inner = inner.map_err(|error| error.to_string())?;
+            let closed = inner.trace.map_err(|error| error.to_string())?;
+            end_as_signalled(closed.signal.unwrap_or_default())
+        }
+        "too-short" => {
+            let _ = profiler.step();
+            Ok(())
+        }
+        exit => train(profiler, exit),
+    });
     let profiled = match profiled {
         Ok(profiled) => profiled,
         Err(error) => {
@@ -76,6 +114,21 @@ fn profiled(dir: &str, exit: &str) -> ExitCode {
         loop {
             thread::sleep(Duration::from_secs(1));
         }
+    }
+    if exit == "graceful" {
+        // Here the program begins to handle its signals.
+        let asked = Arc::new(AtomicBool::new(false));
+        if let Err(error) = signal_hook::flag::register(SIGINT, Arc::clone(&asked)) {
+            eprintln!("{error}");
+            return ExitCode::from(2);
+        }
+        tell("ready");
+        while !asked.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(2));
+        }
+        // Its requests are answered.
+        thread::sleep(Duration::from_millis(300));
+        return ExitCode::SUCCESS;
     }
     match (profiled.training, profiled.trace) {
         (Err(error), _) => {
@@ -106,16 +159,18 @@ fn train(profiler: &Profiler, exit: &str) -> Result<(), String> {
                 eprintln!("training goes on without the loader");
             }
         }
-        "signal" => {
-            tell("ready");
-            while profiler.step().is_continue() {
-                thread::sleep(Duration::from_millis(2));
-            }
+        "signal" => until_asked(profiler),
+        "late" => {
+            let _ = ASKED.set(profiler.clone());
+            PRANK.store(RAISES, Ordering::SeqCst);
         }
-        "stuck" => {
+        "stuck" | "hung" => {
             tell("ready");
             while profiler.stop_requested().is_none() {
                 thread::sleep(Duration::from_millis(2));
+            }
+            if exit == "hung" {
+                PRANK.store(HANGS, Ordering::SeqCst);
             }
             tell("asked to leave");
             loop {
@@ -124,7 +179,7 @@ fn train(profiler: &Profiler, exit: &str) -> Result<(), String> {
         }
         "exit" => std::process::exit(3),
         "abort" => std::process::abort(),
-        "disk-full" => {
+        "no-room" => {
             // More than the limit that the test sets.
             let long = "x".repeat(8 << 10);
             for _ in 0..4 {
@@ -135,6 +190,13 @@ fn train(profiler: &Profiler, exit: &str) -> Result<(), String> {
         other => return Err(format!("there is no exit '{other}'")),
     }
     Ok(())
+}
+
+fn until_asked(profiler: &Profiler) {
+    tell("ready");
+    while profiler.step().is_continue() {
+        thread::sleep(Duration::from_millis(2));
+    }
 }
 
 /// Three steps. After each it is told how many events must be in the trace by now.
@@ -165,30 +227,111 @@ fn by_hand<S: TraceSink>(sink: S) -> ProfilerSession<Std, S> {
     ProfilerSession::open(config, sink, Box::new(SystemClock::new()))
 }
 
-/// The process is killed in the midst of the last write.
-struct KilledInTheMidst(FileSink, u32);
+/// What is recorded at last is in no step.
+fn closed_by_hand(sink: impl TraceSink) -> ExitCode {
+    let session = by_hand(sink);
+    let profiler = session.profiler();
+    steps(&profiler);
+    profiler.instant("unflushed", Args::new());
+    match session.close() {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("trace: {error}");
+            ExitCode::from(4)
+        }
+    }
+}
 
-impl TraceSink for KilledInTheMidst {
+#[derive(Clone, Copy)]
+enum Fault {
+    None,
+    Fails,
+    Panics,
+    /// The process is killed, and half of it is written.
+    Killed,
+}
+
+/// A directory that does wrong in the write of this number, or in closing.
+struct Faulty {
+    sink: FileSink,
+    writes: u32,
+    plan: fn(u32, bool) -> Fault,
+}
+
+impl Faulty {
+    fn new(dir: &str, plan: fn(u32, bool) -> Fault) -> Self {
+        Faulty {
+            sink: FileSink::new(dir),
+            writes: 0,
+            plan,
+        }
+    }
+
+    fn meet(&mut self, fault: Fault) -> io::Result<()> {
+        match fault {
+            Fault::None => Ok(()),
+            Fault::Fails => Err(io::Error::other("the disk did not take it")),
+            Fault::Panics => panic!("the sink has a bug"),
+            Fault::Killed => {
+                raise(SIGKILL)?;
+                unreachable!("nobody survives it")
+            }
+        }
+    }
+}
+
+impl TraceSink for Faulty {
     fn create(&mut self, name: &str, head: &[u8]) -> io::Result<()> {
-        self.0.create(name, head)
+        self.sink.create(name, head)
     }
 
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
-        self.1 += 1;
-        if self.1 < 3 {
-            return self.0.write_at(offset, bytes);
+        let fault = (self.plan)(self.writes, false);
+        self.writes += 1;
+        if matches!(fault, Fault::Killed) {
+            self.sink.write_at(offset, &bytes[..bytes.len() / 2])?;
         }
-        self.0.write_at(offset, &bytes[..bytes.len() / 2])?;
-        signal_hook::low_level::raise(signal_hook::consts::SIGKILL)?;
-        unreachable!("nobody survives it")
+        self.meet(fault)?;
+        self.sink.write_at(offset, bytes)
     }
 
     fn truncate(&mut self, len: u64) -> io::Result<()> {
-        self.0.truncate(len)
+        self.sink.truncate(len)
     }
 
     fn close(&mut self) -> io::Result<()> {
-        self.0.close()
+        let fault = (self.plan)(self.writes, true);
+        self.sink.close()?;
+        self.meet(fault)
+    }
+}
+
+/// What the clock does when it is next asked: closing a session asks it once.
+static PRANK: AtomicU8 = AtomicU8::new(0);
+/// It raises SIGTERM, and waits until the session has been told.
+const RAISES: u8 = 1;
+/// It never answers, as a disk that is gone.
+const HANGS: u8 = 2;
+static ASKED: OnceLock<Profiler> = OnceLock::new();
+
+#[derive(Debug)]
+struct Misled(SystemClock);
+
+impl Clock for Misled {
+    fn now(&self) -> Instant {
+        match PRANK.swap(0, Ordering::SeqCst) {
+            RAISES => {
+                let _ = raise(SIGTERM);
+                while ASKED.get().is_some_and(|p| p.stop_requested().is_none()) {
+                    thread::sleep(Duration::from_millis(1));
+                }
+            }
+            HANGS => loop {
+                thread::sleep(Duration::from_secs(1));
+            },
+            _ => {}
+        }
+        self.0.now()
     }
 }
 

@@ -126,9 +126,6 @@ pub fn run_rank(job: RankJob, stop: impl Fn() -> bool) -> Result<RankReport, Nod
         .process(format!("rank {}", job.options.rank.0))
         .without_signals();
     let profiled = ProfilerSession::run(config, |profiler| train(job, profiler.clone(), stop))?;
-    if let Ok(Some(warning)) = profiled.trace.as_ref().map(|closed| closed.warning()) {
-        eprintln!("selvedge: {warning}");
-    }
     match (profiled.training, profiled.trace) {
         (Ok(report), Ok(_)) => Ok(report),
         (Ok(_), Err(error)) => Err(error.into()),

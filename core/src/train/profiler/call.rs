@@ -43,7 +43,7 @@ impl TraceNaming {
     }
 }
 
-/// Events that are written together, as lines.
+/// Events that are written together, as lines, each after a comma.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Batch {
     pub(super) body: String,
@@ -60,6 +60,14 @@ impl Batch {
         }
     }
 
+    /// None, with room for so many bytes.
+    pub(super) fn with_room(bytes: usize) -> Self {
+        Batch {
+            body: String::with_capacity(bytes + TAIL.len()),
+            events: 0,
+        }
+    }
+
     /// Adds an event.
     pub fn push(&mut self, pid: u32, event: &TraceEvent) {
         self.line(pid, event);
@@ -68,8 +76,8 @@ impl Batch {
 
     /// Adds one of the session's own, which is not counted.
     pub(super) fn line(&mut self, pid: u32, event: &TraceEvent) {
-        self.body
-            .push_str(if self.body.is_empty() { "\n" } else { ",\n" });
+        // There is an event before the first, always: the head's.
+        self.body.push_str(",\n");
         event.write_json(pid, &mut self.body);
     }
 }
@@ -103,6 +111,16 @@ pub enum Io {
 }
 
 impl Io {
+    /// How many bytes it writes.
+    pub(super) fn len(&self) -> u64 {
+        match self {
+            Io::Create { head: bytes, .. }
+            | Io::Write { bytes, .. }
+            | Io::Restore { bytes, .. } => bytes.len() as u64,
+            Io::Close => 0,
+        }
+    }
+
     pub(super) fn call(&self) -> SinkCall {
         match self {
             Io::Create { .. } => SinkCall::Create,

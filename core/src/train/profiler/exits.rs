@@ -13,19 +13,22 @@ use signal_hook::low_level::emulate_default_handler;
 
 use super::FileSink;
 use super::session::Desk;
-use crate::platform::std::{ProcessWide, panicking, process_unique};
-use crate::platform::{Mutex, Platform, Std};
+use crate::platform::std::{ProcessWide, panicking, process_unique, spawn_named};
+use crate::platform::{Condvar, Mutex, Platform, Shared, Std};
+use crate::time::{Clock, Instant, SystemClock};
 
-type FileDesk = <Std as Platform>::Arc<Desk<Std, FileSink>>;
+type Pointer<T> = <Std as Platform>::Arc<T>;
+type FileDesk = Pointer<Desk<Std, FileSink>>;
 
-/// Whoever holds a session's driver is waited for so long before it is given up.
+/// So long is waited, all in all, before sessions are given up: for whoever holds their drivers,
+/// and for their sinks.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 static LIVE: ProcessWide<Live> = ProcessWide::new();
 
 /// Ends the process as the signal would have, had nobody caught it: whoever started it sees that
 /// it was signalled. For a loop that has left because [`Profiler::step`](super::Profiler::step)
-/// said so.
+/// said so. Sessions that are still open, such as one around the call, are closed before.
 ///
 /// ```no_run
 /// # let closed = selvedge_core::train::profiler::Closed::default();
@@ -34,24 +37,42 @@ static LIVE: ProcessWide<Live> = ProcessWide::new();
 /// }
 /// ```
 pub fn end_as_signalled(signal: i32) -> ! {
+    if let Some(live) = LIVE.get() {
+        close_within(live.sessions());
+    }
     let _ = emulate_default_handler(signal);
     // It was one that ends nothing.
     std::process::exit(128_i32.saturating_add(signal))
 }
 
+/// What a session makes of SIGINT and SIGTERM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OnSignals {
+    /// Nothing.
+    Nothing,
+    /// The first asks its loop to leave, the second closes it.
+    Close,
+    /// The same, and what the second does then is the signal's default action.
+    CloseAndEnd,
+}
+
 /// Puts a session on the list of those that are flushed and told, until the result is dropped.
-pub(super) fn enlist(desk: FileDesk, signals: bool) -> io::Result<Enlisted> {
+pub(super) fn enlist(desk: FileDesk, signals: OnSignals) -> io::Result<Enlisted> {
     let live = LIVE.get_or_init(|| Live {
-        sessions: Mutex::new(Vec::new()),
+        listed: Mutex::new(Listed::default()),
         installed: Mutex::new(Installed::default()),
     });
-    live.install(signals)?;
+    let listens = signals != OnSignals::Nothing;
+    live.install(listens)?;
     let number = process_unique();
-    Mutex::lock(&live.sessions).push(Session {
-        number,
+    Mutex::lock(&live.listed).push(
+        Session {
+            number,
+            listens,
+            desk,
+        },
         signals,
-        desk,
-    });
+    );
     Ok(Enlisted { number })
 }
 
@@ -63,18 +84,46 @@ pub(super) struct Enlisted {
 impl Drop for Enlisted {
     fn drop(&mut self) {
         let Some(live) = LIVE.get() else { return };
-        let mut sessions = Mutex::lock(&live.sessions);
+        let mut listed = Mutex::lock(&live.listed);
+        let sessions = &mut listed.sessions;
         let at = (sessions.iter()).position(|session| session.number == self.number);
         let gone = at.map(|at| sessions.remove(at));
-        drop(sessions);
+        drop(listed);
         drop(gone);
     }
 }
 
+/// When patience ends, whatever is waited for.
+pub(super) struct Deadline {
+    clock: SystemClock,
+    at: Instant,
+}
+
+impl Deadline {
+    pub(super) fn after(patience: Duration) -> Self {
+        let clock = SystemClock::new();
+        let at = clock.now() + patience;
+        Deadline { clock, at }
+    }
+
+    /// What is left of it.
+    pub(super) fn left(&self) -> Duration {
+        self.at.saturating_since(self.clock.now())
+    }
+}
+
 struct Live {
-    /// The innermost is the last.
-    sessions: <Std as Platform>::Mutex<Vec<Session>>,
+    listed: <Std as Platform>::Mutex<Listed>,
     installed: <Std as Platform>::Mutex<Installed>,
+}
+
+#[derive(Default)]
+struct Listed {
+    /// The innermost is the last.
+    sessions: Vec<Session>,
+    /// A session has said that the program's own handlers decide what a signal ends. That is true
+    /// of the program, so it stays true when the session is over.
+    handlers_decide: bool,
 }
 
 #[derive(Default)]
@@ -86,8 +135,53 @@ struct Installed {
 #[derive(Clone)]
 struct Session {
     number: u32,
-    signals: bool,
+    listens: bool,
     desk: FileDesk,
+}
+
+/// What a signal has found.
+enum Heard {
+    /// The loops were asked to leave.
+    Asked,
+    /// No session listens, or one was asked before: these are to be closed, innermost first.
+    Close { sessions: Vec<Session>, ends: bool },
+}
+
+impl Listed {
+    fn push(&mut self, session: Session, signals: OnSignals) {
+        self.handlers_decide |= signals == OnSignals::Close;
+        let mut listening = self.listening().filter(|_| session.listens);
+        // What an outer loop was asked, its inner loops are asked, too.
+        if let Some(stop) = listening.find_map(|outer| outer.desk.stop_requested()) {
+            session.desk.request_stop(stop.signal);
+        }
+        drop(listening);
+        self.sessions.push(session);
+    }
+
+    fn listening(&self) -> impl Iterator<Item = &Session> {
+        self.sessions.iter().filter(|session| session.listens)
+    }
+
+    /// Asks, while nobody comes or goes: a session that leaves the list has either been asked by
+    /// then, or is none of those that the signal finds.
+    fn hear(&self, signal: i32, others_decide: bool) -> Heard {
+        let again = (self.listening()).any(|session| session.desk.stop_requested().is_some());
+        if self.listening().next().is_some() && !again {
+            for session in self.listening() {
+                session.desk.request_stop(signal);
+            }
+            return Heard::Asked;
+        }
+        let ends = !others_decide && !self.handlers_decide;
+        // Where the process ends, those end that do not listen, too.
+        let sessions = self.sessions.iter().rev();
+        let sessions = sessions.filter(|session| ends || session.listens);
+        Heard::Close {
+            sessions: sessions.cloned().collect(),
+            ends,
+        }
+    }
 }
 
 impl Live {
@@ -111,17 +205,17 @@ impl Live {
 
     /// The sessions, innermost first.
     fn sessions(&self) -> Vec<Session> {
-        let sessions = Mutex::lock(&self.sessions);
-        sessions.iter().rev().cloned().collect()
+        let listed = Mutex::lock(&self.listed);
+        listed.sessions.iter().rev().cloned().collect()
     }
 
     /// On the thread that panics, before anything is unwound. What is unwound closes sessions
     /// by itself; what aborts has its last word here.
     fn on_panic(&self) {
+        let deadline = Deadline::after(PATIENCE);
         for session in self.sessions() {
-            session
-                .desk
-                .emergency(cfg!(panic = "abort"), true, PATIENCE);
+            let close = cfg!(panic = "abort");
+            session.desk.emergency(close, true, &deadline);
         }
     }
 
@@ -131,33 +225,66 @@ impl Live {
         let wanted = [SIGINT, SIGTERM].into_iter();
         let wanted: Vec<i32> = wanted.filter(|signal| !before.ignores(*signal)).collect();
         let mut signals = Signals::new(&wanted)?;
-        Std::spawn(move || {
+        spawn_named("profiler-signals", move || {
             for signal in signals.forever() {
                 self.on_signal(signal, before.catches(signal));
             }
-        });
-        Ok(())
+        })
     }
 
     /// On a thread of its own. A handler that was there before ours was called already, and it
     /// is for that one to say whether the process goes on.
     fn on_signal(&self, signal: i32, others_decide: bool) {
-        let mut sessions = self.sessions();
-        sessions.retain(|session| session.signals);
-        let again = (sessions.iter()).any(|session| session.desk.stop_requested().is_some());
-        if !sessions.is_empty() && !again {
-            for session in &sessions {
-                session.desk.request_stop(signal);
+        let heard = Mutex::lock(&self.listed).hear(signal, others_decide);
+        match heard {
+            Heard::Asked => {}
+            Heard::Close { sessions, ends } => {
+                close_within(sessions);
+                if ends {
+                    let _ = emulate_default_handler(signal);
+                }
             }
-            return;
-        }
-        for session in &sessions {
-            session.desk.emergency(true, false, PATIENCE);
-        }
-        if !others_decide {
-            let _ = emulate_default_handler(signal);
         }
     }
+}
+
+/// Closes them, for [`PATIENCE`] at most: a sink that never returns keeps a thread, but not the
+/// caller.
+fn close_within(sessions: Vec<Session>) {
+    if sessions.is_empty() {
+        return;
+    }
+    let deadline = <Pointer<Deadline> as Shared<_>>::new(Deadline::after(PATIENCE));
+    let done = <Pointer<Done> as Shared<_>>::new(Done {
+        done: Mutex::new(false),
+        told: Condvar::new(),
+    });
+    let (theirs, finished, until) = (sessions.clone(), done.clone(), deadline.clone());
+    let spawned = spawn_named("profiler-closing", move || {
+        close(&theirs, &until);
+        *Mutex::lock(&finished.done) = true;
+        Condvar::<Std>::notify_all(&finished.told);
+    });
+    if spawned.is_err() {
+        // Better to hang in a sink that hangs than to close none.
+        close(&sessions, &deadline);
+        return;
+    }
+    let mut is_done = Mutex::lock(&done.done);
+    while !*is_done && !deadline.left().is_zero() {
+        (is_done, _) = Condvar::<Std>::wait_timeout(&done.told, is_done, deadline.left());
+    }
+}
+
+fn close(sessions: &[Session], deadline: &Deadline) {
+    for session in sessions {
+        session.desk.emergency(true, false, deadline);
+    }
+}
+
+struct Done {
+    done: <Std as Platform>::Mutex<bool>,
+    told: <Std as Platform>::Condvar,
 }
 
 /// What the process did with signals before ours were caught, one bit each.
@@ -201,6 +328,98 @@ fn bit(signal: i32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::Ordering;
+    use crate::train::profiler::{ProfilerSession, Schedule, SessionConfig, TraceNaming};
+
+    fn session(listens: bool) -> (tempfile::TempDir, Session) {
+        let dir = tempfile::tempdir().unwrap();
+        let config = SessionConfig {
+            schedule: Schedule::always(),
+            naming: TraceNaming {
+                host: "host".to_owned(),
+                pid: 1,
+                process: String::new(),
+                origin_unix_ns: 0,
+            },
+            queue_room: 1,
+        };
+        let clock = Box::new(SystemClock::new());
+        let opened = ProfilerSession::<Std, _>::open(config, FileSink::new(dir.path()), clock);
+        let session = Session {
+            number: process_unique(),
+            listens,
+            desk: opened.desk().clone(),
+        };
+        core::mem::forget(opened);
+        (dir, session)
+    }
+
+    fn closes(heard: &Heard) -> Option<(usize, bool)> {
+        match heard {
+            Heard::Asked => None,
+            Heard::Close { sessions, ends } => Some((sessions.len(), *ends)),
+        }
+    }
+
+    #[test]
+    fn a_signal_asks_then_closes_and_ends_what_is_ours_to_end() {
+        let mut listed = Listed::default();
+        assert_eq!(closes(&listed.hear(SIGINT, false)), Some((0, true)));
+        let (_a, deaf) = session(false);
+        listed.push(deaf, OnSignals::Nothing);
+        // It ends the process, so this one is to be closed though it does not listen.
+        assert_eq!(closes(&listed.hear(SIGINT, false)), Some((1, true)));
+        assert_eq!(closes(&listed.hear(SIGINT, true)), Some((0, false)));
+        let (_b, outer) = session(true);
+        listed.push(outer.clone(), OnSignals::CloseAndEnd);
+        assert_eq!(closes(&listed.hear(SIGTERM, false)), None);
+        let (_c, inner) = session(true);
+        listed.push(inner.clone(), OnSignals::CloseAndEnd);
+        assert_eq!(inner.desk.stop_requested(), outer.desk.stop_requested());
+        assert_eq!(closes(&listed.hear(SIGINT, false)), Some((3, true)));
+        assert_eq!(closes(&listed.hear(SIGINT, true)), Some((2, false)));
+        // From the first that says so on, and when it is gone.
+        let (_d, polite) = session(true);
+        listed.push(polite, OnSignals::Close);
+        assert_eq!(closes(&listed.hear(SIGINT, false)), Some((3, false)));
+        listed.sessions.clear();
+        assert_eq!(closes(&listed.hear(SIGINT, false)), Some((0, false)));
+    }
+
+    /// A session leaves the list at the moment of a signal: either it was asked, or the signal has
+    /// not found it. None is asked whom nobody reads any more.
+    #[test]
+    fn who_leaves_the_list_knows_whether_it_was_asked() {
+        let live = <Pointer<_> as Shared<_>>::new(Live {
+            listed: Mutex::new(Listed::default()),
+            installed: Mutex::new(Installed::default()),
+        });
+        let heard = <Pointer<_> as Shared<_>>::new(<Std as Platform>::AtomicU32::new(0));
+        let (theirs, counted) = (live.clone(), heard.clone());
+        let signals = Std::spawn(move || {
+            for _ in 0..20_000 {
+                let told = Mutex::lock(&theirs.listed).hear(SIGINT, false);
+                if matches!(told, Heard::Asked) {
+                    // ORDERING: Relaxed. The thread is joined before it is read.
+                    counted.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        let mut read = 0;
+        for _ in 0..300 {
+            let (_dir, session) = session(true);
+            let (number, desk) = (session.number, session.desk.clone());
+            Mutex::lock(&live.listed).push(session, OnSignals::CloseAndEnd);
+            Std::yield_now();
+            let mut listed = Mutex::lock(&live.listed);
+            listed.sessions.retain(|session| session.number != number);
+            drop(listed);
+            read += u32::from(desk.stop_requested().is_some());
+        }
+        crate::platform::JoinHandle::join(signals);
+        // ORDERING: Relaxed, as above.
+        assert_eq!(heard.load(Ordering::Relaxed), read);
+    }
 
     #[test]
     fn dispositions_are_read() {

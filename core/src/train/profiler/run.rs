@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::call::TraceNaming;
 use super::error::{CloseError, Closed, OpenError};
-use super::exits;
+use super::exits::{self, OnSignals};
 use super::schedule::Schedule;
 use super::session::{Profiler, ProfilerSession, SessionConfig};
 use super::sink::FileSink;
@@ -18,7 +18,7 @@ use crate::platform::Std;
 use crate::time::{Clock, SystemClock};
 
 /// Events that may wait for the end of a step, if not said otherwise. Of the usual size they
-/// take 20 MB.
+/// take 20 MB; of whatever size, 64 MiB ([`EVENT_ROOM`](super::EVENT_ROOM) each).
 pub const QUEUE_ROOM: usize = 1 << 16;
 
 /// How a session is to be.
@@ -30,7 +30,7 @@ pub struct ProfilerConfig {
     schedule: Schedule,
     queue_room: usize,
     spans: Option<Spans>,
-    signals: bool,
+    signals: OnSignals,
     clock: Option<Box<dyn Clock>>,
     process: String,
 }
@@ -51,7 +51,7 @@ impl ProfilerConfig {
             schedule: Schedule::default(),
             queue_room: QUEUE_ROOM,
             spans: None,
-            signals: true,
+            signals: OnSignals::CloseAndEnd,
             clock: None,
             process: String::new(),
         }
@@ -62,7 +62,9 @@ impl ProfilerConfig {
         ProfilerConfig { schedule, ..self }
     }
 
-    /// How many events may wait for the end of a step (1 at least). More are dropped and counted.
+    /// How many events may wait for the end of a step (1 at least). More are dropped and counted,
+    /// and so are those for which there is no memory left: all together have
+    /// [`EVENT_ROOM`](super::EVENT_ROOM) bytes for each.
     pub fn queue_room(self, queue_room: usize) -> Self {
         ProfilerConfig { queue_room, ..self }
     }
@@ -78,7 +80,33 @@ impl ProfilerConfig {
     /// Leaves SIGINT and SIGTERM alone: for a program that asks its loops to leave by itself.
     pub fn without_signals(self) -> Self {
         ProfilerConfig {
-            signals: false,
+            signals: OnSignals::Nothing,
+            ..self
+        }
+    }
+
+    /// Leaves it to the program's own handlers what SIGINT and SIGTERM end: for a program that
+    /// has any **after this session was opened**, such as `tokio::signal::ctrl_c` for a graceful
+    /// shutdown. The first signal asks the loop to leave and the second closes the trace, but
+    /// neither ends the process, in this session or ever after: it is told of the program.
+    ///
+    /// Without it, a signal ends the process as it would have without handlers: the second one
+    /// within a session, and the first where there is none. Handlers that were there before the
+    /// process's first session are found; of those that come later nobody can tell us.
+    ///
+    /// ```
+    /// use selvedge_core::train::profiler::{ProfilerConfig, ProfilerSession};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// let warm_up = ProfilerConfig::new(dir.path()).without_default_action();
+    /// let profiled = ProfilerSession::run(warm_up, |profiler| profiler.step().is_continue())?;
+    /// assert!(profiled.training);
+    /// // From here on `tokio::signal::ctrl_c().await` is all that Ctrl-C does.
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn without_default_action(self) -> Self {
+        ProfilerConfig {
+            signals: OnSignals::Close,
             ..self
         }
     }
@@ -128,13 +156,21 @@ pub struct Profiled<R> {
 }
 
 impl<T, E> Profiled<Result<T, E>> {
-    /// Both, if both went well.
+    /// Both, if both went well and no signal has cut the training short.
     ///
     /// # Errors
-    /// The training's error, with what became of the trace; or the trace's alone.
+    /// The training's error, with what became of the trace; or the trace's alone; or that a
+    /// signal has asked the loop to leave, though nothing failed.
     pub fn into_result(self) -> Result<(T, Closed), RunError<T, E>> {
         match (self.training, self.trace) {
-            (Ok(trained), Ok(closed)) => Ok((trained, closed)),
+            (Ok(trained), Ok(closed)) => match closed.signal {
+                None => Ok((trained, closed)),
+                Some(signal) => Err(RunError::Interrupted {
+                    signal,
+                    trained,
+                    closed: Box::new(closed),
+                }),
+            },
             (Ok(trained), Err(error)) => Err(RunError::Trace { trained, error }),
             (Err(error), trace) => Err(RunError::Training {
                 error,
@@ -154,6 +190,17 @@ pub enum RunError<T, E> {
         error: E,
         /// What became of the trace.
         trace: Box<Result<Closed, CloseError>>,
+    },
+    /// A signal has asked the loop to leave. The trace is closed; what was to come after the
+    /// training most likely is not to come. See [`end_as_signalled`](super::end_as_signalled).
+    #[error("interrupted by signal {signal}")]
+    Interrupted {
+        /// Its number.
+        signal: i32,
+        /// What the training came to until then.
+        trained: T,
+        /// What became of the trace.
+        closed: Box<Closed>,
     },
     /// Only the trace did.
     #[error("{error}")]
@@ -177,13 +224,17 @@ impl ProfilerSession<Std, FileSink> {
     /// |---|---|
     /// | returns, `?` | the session is closed, and both results are returned |
     /// | panics | the session is closed, and the panic goes on; an error of the trace goes to standard error |
-    /// | is told by a first SIGINT or SIGTERM | [`Profiler::step`] breaks; what it returns then is as any other |
-    /// | does not leave, and a second comes | all sessions are closed at once, and the process ends by that signal |
+    /// | is told by a first SIGINT or SIGTERM | [`Profiler::step`] breaks; what it returns then is as any other, and [`Closed::signal`] tells |
+    /// | does not leave, and a second comes | all sessions are closed at once, and the process ends by that signal; within two seconds, whatever the disk does |
     /// | ends the process, or aborts | what was written by then is a closed array, as it is after every write |
     /// | panics under `panic = "abort"`, on any thread | the panic hook closes the session first |
     ///
     /// One session may be within another: the inner one's closure ends first, so it is closed
-    /// first, and neither's failure is any matter to the other's closing.
+    /// first, and neither's failure is any matter to the other's closing. One that is opened
+    /// when another was asked to leave is asked as well.
+    ///
+    /// What [`Closed::warning`] has to say goes to standard error as well: whoever finds no trace
+    /// looks there.
     ///
     /// # Errors
     /// [`OpenError`], before the body was called.
@@ -217,14 +268,22 @@ impl ProfilerSession<Std, FileSink> {
         };
         let watch = (config.spans.as_ref()).map_or_else(|| Box::new(|_| ()) as _, Spans::watch);
         let session = Self::watched(session_config, FileSink::new(dir), clock, watch);
-        let enlisted = exits::enlist(session.desk().clone(), config.signals);
+        let desk = session.desk().clone();
+        let enlisted = exits::enlist(desk.clone(), config.signals);
         let enlisted = enlisted.map_err(OpenError::Signals)?;
-        let listed = config.spans.map(|spans| spans.add(session.desk().clone()));
+        let listed = config.spans.map(|spans| spans.add(desk.clone()));
 
-        let driven = session.drive(body);
+        let mut driven = session.drive(body);
         drop((listed, enlisted));
+        // From here on a signal finds no session. One that came before, however late, is told.
+        let closed = match &mut driven.trace {
+            Ok(closed) => closed,
+            Err(error) => &mut error.closed,
+        };
+        closed.signal = desk.stop_requested().map(|stop| stop.signal);
         if let Some(warning) = driven.trace.as_ref().ok().and_then(Closed::warning) {
-            tracing::warn!("profiler: {warning}");
+            // Not by `tracing`: no session records, so `Spans` alone would hide it.
+            eprintln!("profiler: {warning}");
         }
         match driven.body {
             Ok(training) => Ok(Profiled {

@@ -2,16 +2,18 @@
 
 use std::any::Any;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use super::call::{Batch, Io, IoEnd, TraceNaming};
 use super::error::{CloseError, Closed};
 use super::event::{Args, TraceEvent};
+use super::exits::Deadline;
 use super::queue::QueueState;
 use super::schedule::Schedule;
 use super::sink::TraceSink;
 use super::state::SessionState;
+use crate::panic_text::text_of;
+use crate::platform::std::panicking;
 use crate::platform::{Atomic, Condvar, Mutex, Ordering, Platform, Shared, Std};
 use crate::time::{Clock, Instant};
 
@@ -85,7 +87,7 @@ impl<P: Platform, S: TraceSink> ProfilerSession<P, S> {
         let state = SessionState::new(config.schedule, config.naming, clock.now());
         let shared = P::Arc::new(Desk {
             recording: P::AtomicBool::new(false),
-            signal: P::AtomicU32::new(0),
+            signal: P::AtomicU64::new(0),
             queue: P::Mutex::new(QueueState::new(config.queue_room)),
             driver: P::Mutex::new(Slot {
                 driver: Some(Driver {
@@ -144,11 +146,16 @@ impl<P: Platform, S: TraceSink> ProfilerSession<P, S> {
 
 impl<P: Platform, S: TraceSink> Drop for ProfilerSession<P, S> {
     fn drop(&mut self) {
-        if !self.closed
-            && let Err(error) = self.shared.close()
-        {
+        if self.closed {
+            return;
+        }
+        match catch_unwind(AssertUnwindSafe(|| self.shared.close())) {
+            Ok(Ok(_)) => {}
             // There is nobody to return it to.
-            eprintln!("profiler: {error}");
+            Ok(Err(error)) => eprintln!("profiler: {error}"),
+            // A second one at once would end the process.
+            Err(_) if panicking() => {}
+            Err(payload) => resume_unwind(payload),
         }
     }
 }
@@ -253,8 +260,8 @@ impl<P: Platform, S: TraceSink> core::fmt::Debug for Profiler<P, S> {
 /// What a session and its profilers share.
 pub(super) struct Desk<P: Platform, S: TraceSink> {
     recording: P::AtomicBool,
-    /// 0: none came.
-    signal: P::AtomicU32,
+    /// [`ASKED`] and the signal's number; 0: none came.
+    signal: P::AtomicU64,
     queue: P::Mutex<QueueState>,
     driver: P::Mutex<Slot<S>>,
     /// The driver is back.
@@ -263,6 +270,9 @@ pub(super) struct Desk<P: Platform, S: TraceSink> {
     pid: u32,
     watch: Box<dyn Fn(bool) + Send + Sync>,
 }
+
+/// Nobody's signal has it, so that 0 may be one.
+const ASKED: u64 = 1 << 32;
 
 struct Slot<S> {
     /// `None` while somebody works with it.
@@ -286,7 +296,8 @@ impl<P: Platform, S: TraceSink> Desk<P, S> {
     }
 
     pub(super) fn record(&self, event: TraceEvent) {
-        // The lock is gone before what found no room is dropped.
+        // What is cut off, and what found no room, is dropped with no lock held.
+        let event = event.cut();
         let refused = self.queue.lock().push(event);
         drop(refused);
     }
@@ -294,32 +305,34 @@ impl<P: Platform, S: TraceSink> Desk<P, S> {
     pub(super) fn stop_requested(&self) -> Option<StopRequested> {
         // ORDERING: Relaxed. It says nothing about anything else.
         let signal = self.signal.load(Ordering::Relaxed);
-        (signal != 0).then(|| StopRequested {
-            signal: signal.cast_signed(),
+        (signal & ASKED != 0).then_some(StopRequested {
+            // Its lower half.
+            signal: (signal as u32).cast_signed(),
         })
     }
 
     /// Asks the loop to leave. The first to ask is the one that is told.
     pub(super) fn request_stop(&self, signal: i32) {
-        let signal = signal.cast_unsigned();
+        let signal = ASKED | u64::from(signal.cast_unsigned());
         // ORDERING: Relaxed, as above.
         let _ = (self.signal).compare_exchange(0, signal, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     fn close(&self) -> Result<Closed, CloseError> {
-        let signal = self.stop_requested().map(|stop| stop.signal);
         self.work(|state, batch, dropped, now| {
             state.close(batch, dropped, now);
         });
         let mut driver = self.take();
+        // Not before: one may come while the sink closes.
+        let signal = self.stop_requested().map(|stop| stop.signal);
         driver.get().state.report(signal)
     }
 
     /// What is done when the process may end at any moment: what waits is written, and, if
     /// `close`, the session is closed. Whoever holds the driver is waited for, but not for ever;
     /// not at all by that same thread. Returns whether it was done.
-    pub(super) fn emergency(&self, close: bool, panicking: bool, patience: Duration) -> bool {
-        let Some(mut out) = self.take_within(patience) else {
+    pub(super) fn emergency(&self, close: bool, panicking: bool, deadline: &Deadline) -> bool {
+        let Some(mut out) = self.take_within(deadline) else {
             return false;
         };
         if panicking && !out.get().sink.may_run_in_panic_hook() {
@@ -331,11 +344,13 @@ impl<P: Platform, S: TraceSink> Desk<P, S> {
             true => state.close(batch, dropped, now),
             false => state.flush(batch, dropped, now),
         }
-        out.get().run();
+        let not_ours = out.get().run();
         if close {
             // ORDERING: Relaxed, as in `is_recording`.
             self.recording.store(false, Ordering::Relaxed);
         }
+        drop(out);
+        go_on(not_ours.filter(|_| !panicking));
         true
     }
 
@@ -344,7 +359,7 @@ impl<P: Platform, S: TraceSink> Desk<P, S> {
         let mut out = self.take();
         let (batch, dropped) = self.drain();
         f(&mut out.get().state, batch, dropped, self.clock.now());
-        out.get().run();
+        let not_ours = out.get().run();
         let wants = out.get().state.wants_events();
         debug_assert_eq!(out.get().state.validate(), Ok(()));
         // ORDERING: Relaxed, as in `is_recording`; only who has the driver writes it.
@@ -354,6 +369,7 @@ impl<P: Platform, S: TraceSink> Desk<P, S> {
         if wants != told {
             (self.watch)(wants);
         }
+        go_on(not_ours);
     }
 
     fn drain(&self) -> (Batch, u64) {
@@ -363,9 +379,10 @@ impl<P: Platform, S: TraceSink> Desk<P, S> {
             queue.forget();
             (queue.take(), dropped)
         };
-        let mut batch = Batch::new();
-        for event in &events {
-            batch.push(self.pid, event);
+        let mut batch = Batch::with_room(events.iter().map(TraceEvent::size).sum());
+        // Each goes as soon as it is written down.
+        for event in events {
+            batch.push(self.pid, &event);
         }
         (batch, dropped)
     }
@@ -384,9 +401,8 @@ impl<P: Platform, S: TraceSink> Desk<P, S> {
         }
     }
 
-    fn take_within(&self, patience: Duration) -> Option<Out<'_, P, S>> {
+    fn take_within(&self, deadline: &Deadline) -> Option<Out<'_, P, S>> {
         let mut slot = self.driver.lock();
-        let mut timed_out = false;
         loop {
             if let Some(driver) = slot.driver.take() {
                 slot.holder = super::thread_number();
@@ -395,10 +411,11 @@ impl<P: Platform, S: TraceSink> Desk<P, S> {
                     driver: Some(driver),
                 });
             }
-            if timed_out || slot.holder == super::thread_number() {
+            let left = deadline.left();
+            if left.is_zero() || slot.holder == super::thread_number() {
                 return None;
             }
-            (slot, timed_out) = self.back.wait_timeout::<Slot<S>>(slot, patience);
+            (slot, _) = self.back.wait_timeout::<Slot<S>>(slot, left);
         }
     }
 }
@@ -424,7 +441,11 @@ impl<P: Platform, S: TraceSink> Drop for Out<'_, P, S> {
 
 impl<S: TraceSink> Driver<S> {
     /// Does what the state says, until there is nothing left. No lock is held.
-    fn run(&mut self) {
+    ///
+    /// A sink that panics is told of as one that fails. A payload that is no text is how
+    /// coroutines and threads are cancelled: the caller has it go on, once all is in order.
+    fn run(&mut self) -> Option<NotOurs> {
+        let mut not_ours = None;
         while let Some(io) = self.state.poll() {
             let sink = &mut self.sink;
             let end = match catch_unwind(AssertUnwindSafe(|| call(sink, &io))) {
@@ -433,37 +454,54 @@ impl<S: TraceSink> Driver<S> {
                     kind: error.kind(),
                     text: error.to_string(),
                 },
-                Err(payload) => IoEnd::Panicked(text_of(&*payload)),
+                Err(payload) => match text_of(&*payload) {
+                    Some(text) => IoEnd::Panicked(text),
+                    None => {
+                        not_ours = Some(payload);
+                        IoEnd::Panicked("it was cancelled".to_owned())
+                    }
+                },
             };
             self.state.done(end);
         }
+        not_ours
+    }
+}
+
+type NotOurs = Box<dyn Any + Send>;
+
+fn go_on(not_ours: Option<NotOurs>) {
+    if let Some(payload) = not_ours {
+        resume_unwind(payload);
     }
 }
 
 fn call(sink: &mut impl TraceSink, io: &Io) -> io::Result<()> {
     match io {
         Io::Create { name, head } => sink.create(name, head),
-        Io::Write { offset, bytes } | Io::Restore { offset, bytes } => {
-            let written = sink.write_at(*offset, bytes)?;
-            if written < bytes.len() {
-                let (all, kind) = (bytes.len(), io::ErrorKind::StorageFull);
-                let text = format!("only {written} of {all} bytes found room");
-                return Err(io::Error::new(kind, text));
-            }
-            match io {
-                Io::Restore { .. } => sink.truncate(offset + bytes.len() as u64),
-                _ => Ok(()),
-            }
+        Io::Write { offset, bytes } => write_all(sink, *offset, bytes),
+        Io::Restore { offset, bytes } => {
+            write_all(sink, *offset, bytes)?;
+            sink.truncate(offset + bytes.len() as u64)
         }
         Io::Close => sink.close(),
     }
 }
 
-/// What a panic said.
-pub(super) fn text_of(payload: &(dyn Any + Send)) -> String {
-    let text = payload
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned());
-    text.or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "something that is no text".to_owned())
+/// A write that ends early is not yet a full disk: that is told by the one for the rest.
+fn write_all(sink: &mut impl TraceSink, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    let mut done = 0;
+    while done < bytes.len() {
+        match sink.write_at(offset + done as u64, &bytes[done..]) {
+            Ok(0) => {
+                let (all, kind) = (bytes.len(), io::ErrorKind::StorageFull);
+                let text = format!("only {done} of {all} bytes found room");
+                return Err(io::Error::new(kind, text));
+            }
+            Ok(written) => done += written.min(bytes.len() - done),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }

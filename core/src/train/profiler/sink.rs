@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 /// array's `]` is part of every write, and the next begins where it stood.
 ///
 /// Its calls come from one thread at a time, with no lock held. An error or a panic ends neither
-/// the session nor the training; [`close`](super::ProfilerSession::close) reports it.
+/// the session nor the training; [`close`](super::ProfilerSession::close) reports it. Under
+/// `panic = "abort"` a panic ends the process, as any. One whose payload is no text is how
+/// coroutines and threads are cancelled: it is reported, and goes on.
 pub trait TraceSink: Send + 'static {
     /// Makes a file and puts `head` into it; if there is one of that name, it is an error.
     /// The calls after this are about it, until [`close`](Self::close).
@@ -17,7 +19,8 @@ pub trait TraceSink: Send + 'static {
     /// Whatever the sink has to say.
     fn create(&mut self, name: &str, head: &[u8]) -> io::Result<()>;
 
-    /// Writes `bytes` at `offset`, in one go. Fewer than all of them is taken for a full disk.
+    /// Writes `bytes` at `offset`, in one go. After fewer than all of them it is called for the
+    /// rest, and so it is after [`io::ErrorKind::Interrupted`]; none at all is a full disk.
     ///
     /// # Errors
     /// Whatever the sink has to say.

@@ -1,18 +1,18 @@
 //! Where events come from: a layer for `tracing`, so that a program is instrumented as it was.
 
 use core::cell::RefCell;
-use core::fmt;
+use core::fmt::{self, Write as _};
 
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::{Interest, SetGlobalDefaultError};
 use tracing::{Event, Metadata, Subscriber, callsite};
 use tracing_subscriber::Layer;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, Filter, SubscriberExt};
 use tracing_subscriber::registry::{LookupSpan, Registry};
 
 use super::FileSink;
-use super::event::{Args, EventKind, TraceEvent};
+use super::event::{Args, Cut, EventKind, TraceEvent};
 use super::session::Desk;
 use crate::platform::{Atomic, Ordering, Platform, RwLock, Shared, Std};
 use crate::time::{Clock, Instant, SystemClock};
@@ -49,6 +49,7 @@ type FileDesk = Pointer<Desk<Std, FileSink>>;
 #[derive(Clone, Debug)]
 pub struct Spans {
     hub: Pointer<Hub>,
+    wanted: Targets,
 }
 
 struct Hub {
@@ -78,7 +79,32 @@ impl Spans {
         };
         Spans {
             hub: Shared::new(hub),
+            wanted: Targets::new().with_default(LevelFilter::TRACE),
         }
+    }
+
+    /// Only those up to a level: up to `INFO`, say, the many that libraries tell of themselves are
+    /// not in the trace. If not said otherwise, all are.
+    #[must_use]
+    pub fn up_to(self, level: tracing::Level) -> Self {
+        self.only(Targets::new().with_default(level))
+    }
+
+    /// Only those that these [`Targets`] want. It is of the layers that are made afterwards.
+    ///
+    /// ```
+    /// use selvedge_core::train::profiler::{Spans, Targets};
+    /// use tracing::Level;
+    ///
+    /// let wanted = Targets::new().with_target("my_trainer", Level::TRACE).with_default(Level::INFO);
+    /// let spans = Spans::new().only(wanted);
+    /// // The same, as the environment may say it.
+    /// let spans = Spans::new().only("info,my_trainer=trace".parse()?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn only(self, wanted: Targets) -> Self {
+        Spans { wanted, ..self }
     }
 
     /// The layer, for a subscriber that may have others.
@@ -86,8 +112,8 @@ impl Spans {
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
-        let hub = self.hub.clone();
-        SpanLayer { hub: hub.clone() }.with_filter(WhileRecording { hub })
+        let (hub, wanted) = (self.hub.clone(), self.wanted.clone());
+        SpanLayer { hub: hub.clone() }.with_filter(WhileRecording { hub, wanted })
     }
 
     /// Makes it all that the program's tracing goes to, where the program has nothing else.
@@ -190,26 +216,27 @@ impl Clock for HubClock {
 /// layers of the same subscriber want, they get.
 struct WhileRecording {
     hub: Pointer<Hub>,
+    wanted: Targets,
 }
 
 impl<S> Filter<S> for WhileRecording {
-    fn enabled(&self, _: &Metadata<'_>, _: &Context<'_, S>) -> bool {
-        self.hub.is_recording()
+    fn enabled(&self, metadata: &Metadata<'_>, context: &Context<'_, S>) -> bool {
+        self.hub.is_recording() && Filter::enabled(&self.wanted, metadata, context)
     }
 
-    fn callsite_enabled(&self, _: &'static Metadata<'static>) -> Interest {
+    fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
         // Asked again whenever recording begins or ends.
         match self.hub.is_recording() {
-            true => Interest::always(),
+            true => Filter::<S>::callsite_enabled(&self.wanted, metadata),
             false => Interest::never(),
         }
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(match self.hub.is_recording() {
-            true => LevelFilter::TRACE,
-            false => LevelFilter::OFF,
-        })
+        match self.hub.is_recording() {
+            true => Filter::<S>::max_level_hint(&self.wanted),
+            false => Some(LevelFilter::OFF),
+        }
     }
 }
 
@@ -237,14 +264,12 @@ where
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
         if let Some(span) = context.span(id) {
+            // The user's code first: a lock is not held while that may panic.
+            let mut fields = Fields::default();
+            values.record(&mut fields);
             let mut extensions = span.extensions_mut();
             if let Some(SpanArgs(args)) = extensions.get_mut() {
-                let mut fields = Fields {
-                    args: core::mem::take(args),
-                    message: None,
-                };
-                values.record(&mut fields);
-                *args = fields.args;
+                args.add_all(&fields.args);
             }
         }
     }
@@ -326,11 +351,14 @@ impl tracing::field::Visit for Fields {
     }
     fn record_str(&mut self, field: &tracing::field::Field, value: &str) {
         match field.name() {
-            "message" => self.message = Some(value.to_owned()),
+            "message" => self.message = Some(Cut::of(value)),
             name => self.args.add(name, value),
         }
     }
     fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
-        self.record_str(field, &format!("{value:?}"));
+        let mut text = Cut::default();
+        // It never fails; what is longer than would be written is not kept.
+        let _ = write!(text, "{value:?}");
+        self.record_str(field, &text.into_text());
     }
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use super::call::{Batch, Io, IoEnd, TAIL, TraceNaming};
-use super::error::{CloseError, Closed, SinkFailure};
+use super::error::{CloseError, Closed, SinkCall, SinkFailure};
 use super::event::{Args, EventKind, TraceEvent};
 use super::schedule::{Action, Op, Schedule, ScheduleState};
 use crate::time::Instant;
@@ -21,6 +21,15 @@ enum Todo {
     Close {
         announce: bool,
     },
+}
+
+/// Not the bytes: those are handed out, and are many.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Doing {
+    todo: Todo,
+    call: SinkCall,
+    /// How many bytes.
+    len: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -44,7 +53,7 @@ pub struct SessionState {
     step_began: Instant,
     todo: VecDeque<Todo>,
     /// What was handed out and is not done.
-    doing: Option<(Todo, Io)>,
+    doing: Option<Doing>,
     file: Option<OpenFile>,
     traces: Vec<String>,
     torn: Vec<String>,
@@ -160,9 +169,13 @@ impl SessionState {
     pub fn poll(&mut self) -> Option<Io> {
         debug_assert!(self.doing.is_none(), "the one before is not done");
         loop {
-            let todo = self.todo.pop_front()?;
-            if let Some(io) = self.begin(&todo) {
-                self.doing = Some((todo, io.clone()));
+            let mut todo = self.todo.pop_front()?;
+            if let Some(io) = self.begin(&mut todo) {
+                self.doing = Some(Doing {
+                    todo,
+                    call: io.call(),
+                    len: io.len(),
+                });
                 return Some(io);
             }
             self.skip(todo);
@@ -171,7 +184,7 @@ impl SessionState {
 
     /// How what [`poll`](Self::poll) said went.
     pub fn done(&mut self, end: IoEnd) {
-        let Some((todo, io)) = self.doing.take() else {
+        let Some(doing) = self.doing.take() else {
             return;
         };
         let failed = match end {
@@ -183,8 +196,8 @@ impl SessionState {
             }
         };
         match failed {
-            None => self.went_well(todo, &io),
-            Some((kind, text)) => self.went_wrong(todo, &io, kind, text),
+            None => self.went_well(doing),
+            Some((kind, text)) => self.went_wrong(doing, kind, text),
         }
     }
 
@@ -272,7 +285,7 @@ impl SessionState {
     }
 
     /// The call for it; `None` where there is nothing to call.
-    fn begin(&mut self, todo: &Todo) -> Option<Io> {
+    fn begin(&mut self, todo: &mut Todo) -> Option<Io> {
         if self.sink_dead {
             return None;
         }
@@ -285,7 +298,7 @@ impl SessionState {
             Todo::Totals => {
                 let mut batch = Batch::new();
                 batch.line(self.naming.pid, &self.totals());
-                self.write(&batch)
+                self.write(&mut batch)
             }
             Todo::Restore => {
                 let offset = self.file.as_ref()?.tail;
@@ -306,33 +319,34 @@ impl SessionState {
         }
     }
 
-    fn went_well(&mut self, todo: Todo, io: &Io) {
-        match (todo, io) {
-            (Todo::Create { name }, Io::Create { head, .. }) => {
+    fn went_well(&mut self, Doing { todo, len, .. }: Doing) {
+        match todo {
+            Todo::Create { name } => {
                 self.file = Some(OpenFile {
                     name,
-                    tail: (head.len() - TAIL.len()) as u64,
+                    tail: len - TAIL.len() as u64,
                     broken: false,
                 });
             }
-            (Todo::Write(Batch { events, .. }), Io::Write { bytes, .. }) => {
+            Todo::Write(Batch { events, .. }) => {
                 self.written += events;
-                self.has_grown(bytes);
+                self.has_grown(len);
             }
-            (Todo::Totals, Io::Write { bytes, .. }) => self.has_grown(bytes),
-            (Todo::Close { announce }, _) => self.ended(announce),
-            _ => {}
+            Todo::Totals => self.has_grown(len),
+            Todo::Close { announce } => self.ended(announce),
+            Todo::Restore => {}
         }
     }
 
-    fn went_wrong(&mut self, todo: Todo, io: &Io, kind: io::ErrorKind, text: String) {
+    fn went_wrong(&mut self, doing: Doing, kind: io::ErrorKind, text: String) {
+        let Doing { todo, call, .. } = doing;
         self.failures += 1;
-        let named = match io {
-            Io::Create { name, .. } => Some(name.clone()),
+        let named = match &todo {
+            Todo::Create { name } => Some(name.clone()),
             _ => self.file.as_ref().map(|file| file.name.clone()),
         };
         self.first.get_or_insert_with(|| SinkFailure {
-            call: io.call(),
+            call,
             file: named.unwrap_or_default(),
             kind,
             text,
@@ -368,16 +382,17 @@ impl SessionState {
         }
     }
 
-    fn has_grown(&mut self, written: &[u8]) {
+    fn has_grown(&mut self, written: u64) {
         if let Some(file) = &mut self.file {
-            file.tail += (written.len() - TAIL.len()) as u64;
+            file.tail += written - TAIL.len() as u64;
         }
     }
 
-    fn write(&self, batch: &Batch) -> Option<Io> {
+    /// Of the batch its count stays.
+    fn write(&self, batch: &mut Batch) -> Option<Io> {
         let file = self.file.as_ref().filter(|file| !file.broken)?;
-        // There is an event before, always: the head's.
-        let bytes = [b",", batch.body.as_bytes(), TAIL].concat();
+        let mut bytes = core::mem::take(&mut batch.body).into_bytes();
+        bytes.extend_from_slice(TAIL);
         let offset = file.tail;
         Some(Io::Write { offset, bytes })
     }
