@@ -486,9 +486,17 @@ fn a_write_that_is_cut_off_at_any_byte_can_be_repaired() {
                     events
                 }
                 Repaired::Closed {
-                    events, dropped, ..
+                    events,
+                    dropped,
+                    skipped,
+                    original,
+                    ..
                 } => {
-                    assert!(!was_json, "{cut}");
+                    assert!(!was_json && skipped == 0, "{cut}");
+                    let original = original.unwrap();
+                    assert_eq!(original, dir.path().join("torn.trace.json.orig"));
+                    assert_eq!(fs::read(&original).unwrap(), file, "it is kept");
+                    fs::remove_file(original).unwrap();
                     let now = fs::read(&path).unwrap();
                     assert_eq!(now.len() as u64 + dropped, file.len() as u64 + 2);
                     repaired += 1;
@@ -531,12 +539,169 @@ fn what_a_power_cut_leaves_is_repaired_too() {
     ];
     for (file, kept) in cases {
         fs::write(&path, &file).unwrap();
+        let _ = fs::remove_file(dir.path().join("t.orig"));
         let done = repair(&path, None).unwrap();
         assert!(
             matches!(done, Repaired::Closed { events, .. } if events == kept),
             "{done:?}"
         );
         assert_eq!(check(&fs::read(&path).unwrap()[..]).unwrap().events, kept);
+    }
+}
+
+/// Elements that are no JSON, and end where one does: only they are left out.
+#[test]
+fn an_element_that_is_no_json_costs_no_other() {
+    let dir = TempDir::new().unwrap();
+    let (path, original) = (dir.path().join("t"), dir.path().join("t.orig"));
+    let nan = r#"{"name":"b","ph":"i","ts":1,"pid":1,"tid":1,"args":{"loss":NaN}}"#;
+    let deep = format!(
+        r#"{{"name":"b","ph":"i","ts":1,"pid":1,"tid":1,"args":{{"a":{}{}}}}}"#,
+        "[".repeat(200),
+        "]".repeat(200)
+    );
+    let [a, b, c] = EVENTS;
+    let cases: [(&[&str], u64, u64); 7] = [
+        (&[a, nan, b, c], 3, 1),
+        (&[nan, a, b], 2, 1),
+        (&[a, nan], 1, 1),
+        (&[nan, nan, a, nan, &deep, nan, b], 2, 5),
+        (&[a, &deep, b], 2, 1),
+        (&[a, r#"{"name":"\xff","ph":"i",}"#, b, r#"{,}{"#, c], 2, 2),
+        (&[a, b, nan, r#"{"name":"to"#], 2, 1),
+    ];
+    for (elements, kept, left_out) in cases {
+        let torn = elements.last().is_some_and(|last| !last.ends_with('}'));
+        let ends = if torn { "" } else { "\n]" };
+        let text = format!("[\n{}{ends}", elements.join(",\n"));
+        fs::write(&path, &text).unwrap();
+        let out = dir.path().join("out");
+        let aside = repair(&path, Some(&out)).unwrap();
+        let Repaired::Closed {
+            events,
+            skipped,
+            original: None,
+            dropped,
+            ..
+        } = aside
+        else {
+            panic!("{aside:?}")
+        };
+        assert_eq!((events, skipped), (kept, left_out), "{text}");
+        let repaired = fs::read(&out).unwrap();
+        assert_eq!(check(&repaired[..]).unwrap().events, kept, "{text}");
+        assert!(dropped > 0);
+        for event in EVENTS {
+            let there = elements.contains(&event) && !elements.contains(&"{,}{");
+            let held = String::from_utf8_lossy(&repaired).contains(event);
+            assert!(!there || held, "{event} of {text}");
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        if elements.contains(&"{,}{") {
+            // Nobody knows where that one ends.
+            let refused = repair(&path, None).unwrap_err();
+            assert!(
+                matches!(refused, RepairError::EventsAfter { .. }) && !original.exists(),
+                "{refused}"
+            );
+            assert!(refused.to_string().contains("--out"), "{refused}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+            continue;
+        }
+        let done = repair(&path, None).unwrap();
+        assert!(matches!(done, Repaired::Closed { original: Some(at), .. } if at == original));
+        assert_eq!(fs::read(&path).unwrap(), repaired);
+        assert_eq!(fs::read_to_string(&original).unwrap(), text);
+        fs::remove_file(&original).unwrap();
+    }
+    // None of it is an event.
+    fs::write(&path, format!("[{nan}]")).unwrap();
+    assert!(matches!(
+        repair(&path, None).unwrap_err(),
+        RepairError::NotATrace { .. }
+    ));
+}
+
+#[test]
+fn events_after_a_fault_are_not_thrown_away_in_place() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("t");
+    let [a, b, c] = EVENTS;
+    for text in [
+        format!("[{a}{b},{c}]"),
+        format!("[{a},{b}],{c}]"),
+        format!("[{a},,{b},{c}]"),
+        format!("[{a},5,{c}]"),
+        format!("[{a},\n{{\"name\":\"to\0\0\0,\n{b},\n{c}\n]"),
+    ] {
+        fs::write(&path, &text).unwrap();
+        let refused = repair(&path, None).unwrap_err();
+        assert!(
+            matches!(refused, RepairError::EventsAfter { .. }),
+            "{text}: {refused}"
+        );
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        // By another name it is the same file.
+        let same = dir.path().join(".").join("t");
+        assert!(repair(&path, Some(&same)).is_err(), "{text}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        let done = repair(&path, Some(&dir.path().join("out"))).unwrap();
+        assert!(matches!(done, Repaired::Closed { events: 1 | 2, .. }));
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+}
+
+/// What an earlier repair has kept is not overwritten.
+#[test]
+fn what_was_kept_is_kept() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("t");
+    let torn = format!("[\n{},\n{{", EVENTS[0]);
+    fs::write(&path, &torn).unwrap();
+    fs::write(dir.path().join("t.orig"), "kept").unwrap();
+    let error = repair(&path, None).unwrap_err().to_string();
+    assert!(
+        error.contains("cannot keep what was there as") && error.contains("t.orig"),
+        "{error}"
+    );
+    assert_eq!(fs::read_to_string(&path).unwrap(), torn);
+    assert_eq!(
+        fs::read_to_string(dir.path().join("t.orig")).unwrap(),
+        "kept"
+    );
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+}
+
+/// As torch writes it, and Perfetto opens it.
+#[test]
+fn the_array_may_be_a_member_of_an_object() {
+    let a = EVENTS[0];
+    for good in [
+        format!(r#"{{"traceEvents":[{a}]}}"#),
+        format!(r#" {{ "x" : 1 , "traceEvents" : [ {a} , {a} ] , "y" : {{"z":[1,"]}}"]}} }} "#),
+        r#"{"deviceProperties":[{"id":0}],"s":"a\"b","n":-1.5e3,"b":true,"traceEvents":[],"e":null}"#
+            .to_owned(),
+    ] {
+        let checked = check(good.as_bytes()).unwrap_or_else(|fault| panic!("{good}: {fault}"));
+        assert_eq!(checked.events as usize, good.matches("\"ph\"").count());
+    }
+    for (bad, why) in [
+        (format!(r#"{{"traceEvents":[{a}]"#), "the file ends"),
+        (format!(r#"{{"traceEvents":[{a}]}}}}"#), "something follows"),
+        (format!(r#"{{"traceEvents":[{a},]}}"#), "a comma before"),
+        (format!(r#"{{"traceEvents":[{a}],}}"#), "its name"),
+        (format!(r#"{{"traceEvents":[{a}],"x":NaN}}"#), "around"),
+        (format!(r#"{{"traceEvents":[{a}],"x" 1}}"#), "no ':'"),
+        (format!(r#"{{"traceEvents":[{a}]"x":1}}"#), "neither ','"),
+        (r#"{"traceEvents":[],"traceEvents":[]}"#.to_owned(), "twice"),
+        (r#"{"traceEvents":5}"#.to_owned(), "no object with"),
+        (r#"{"x":1,"y":["#.to_owned(), "the file ends"),
+        (r#"{"x"#.to_owned(), "the file ends"),
+        (r#"{"traceEvents":[{"ph":"Q"}]}"#.to_owned(), "unknown 'ph'"),
+    ] {
+        let fault = check(bad.as_bytes()).unwrap_err().to_string();
+        assert!(fault.contains(why), "{bad}: {fault}");
     }
 }
 
@@ -666,7 +831,29 @@ fn what_perfetto_would_not_take_is_told_by_place_and_rule() {
     ] {
         check(good.as_bytes()).unwrap();
     }
-    assert!(RULES.len() >= 10);
+    // In the order of the rules, what is told where one is broken.
+    const TOLD: [&str; 11] = [
+        "a comma before the array's end",
+        "no JSON object",
+        "unknown 'ph'",
+        "'pid'",
+        "'tid'",
+        "'name'",
+        "'ts'",
+        "'dur'",
+        "'s' ",
+        "'args' []",
+        "'id'",
+    ];
+    assert_eq!(RULES.len(), TOLD.len(), "each has its words");
+    for (rule, told) in RULES.iter().zip(TOLD) {
+        let key = told.split('\'').nth(1).filter(|_| told.starts_with('\''));
+        assert!(
+            key.is_none_or(|key| rule.contains(&format!("'{key}'"))),
+            "{rule}"
+        );
+        assert!(cases.iter().any(|(_, why)| why.contains(told)), "{rule}");
+    }
 }
 
 #[test]

@@ -80,11 +80,50 @@ fn a_torn_trace_is_told_then_repaired_then_valid() {
         told.starts_with("t: repaired: 2 events kept, 13 bytes dropped (byte "),
         "{told}"
     );
+    assert!(told.contains("the original is kept as "), "{told}");
+    assert!(told.trim_end().ends_with("t.orig"), "{told}");
     assert_eq!(code(&trace(dir.path(), &["check", "t"])), 0);
     assert_eq!(
         fs::read_dir(dir.path()).unwrap().count(),
-        2,
-        "nothing is left beside them"
+        3,
+        "nothing is left beside them but the original"
+    );
+}
+
+#[test]
+fn events_after_a_fault_are_kept_or_the_original_is_not_touched() {
+    let nan = r#"{"name":"n","ph":"i","ts":3,"pid":1,"tid":1,"args":{"loss":NaN}}"#;
+    let dir = dir_with(&format!("[\n{A},\n{nan},\n{B}\n]"));
+    let repaired = trace(dir.path(), &["repair", "t"]);
+    assert_eq!(code(&repaired), 0, "{}", stderr(&repaired));
+    let told = stdout(&repaired);
+    assert!(
+        told.contains("2 events kept") && told.contains("among them 1 elements that are no JSON"),
+        "{told}"
+    );
+    assert_eq!(code(&trace(dir.path(), &["check", "t"])), 0);
+
+    let text = format!("[\n{A}\n{A},\n{B}\n]");
+    let dir = dir_with(&text);
+    let refused = trace(dir.path(), &["repair", "t"]);
+    assert_eq!(code(&refused), 2);
+    assert!(stderr(&refused).contains("--out"), "{}", stderr(&refused));
+    assert_eq!(fs::read_to_string(dir.path().join("t")).unwrap(), text);
+}
+
+#[test]
+fn a_trace_as_torch_writes_it_is_valid() {
+    let dir = dir_with(&format!(
+        r#"{{"schemaVersion": 1, "traceEvents": [{A}, {B}]}}"#
+    ));
+    let checked = trace(dir.path(), &["check", "t"]);
+    assert_eq!(code(&checked), 0, "{}", stdout(&checked));
+    assert_eq!(stdout(&checked), "t: valid, 2 events (1 X, 1 i)\n");
+    fs::write(dir.path().join("t"), r#"{"traceEvents": [{"#).unwrap();
+    let told = stdout(&trace(dir.path(), &["check", "t"]));
+    assert!(
+        told.contains("not valid") && !told.contains("repair"),
+        "{told}"
     );
 }
 

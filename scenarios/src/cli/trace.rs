@@ -2,7 +2,7 @@
 //! killed process has left.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -22,8 +22,8 @@ enum TraceCommand {
     /// Hold a trace to the rules of Perfetto's importer; 10 if it breaks one
     #[command(after_help = rules())]
     Check(CheckArgs),
-    /// Keep every whole event of a trace that was cut off, and close it; one that is valid is not
-    /// touched
+    /// Keep every whole event of a trace that was cut off, close it, and keep the original as
+    /// FILE.orig; one that is valid is not touched
     Repair(RepairArgs),
 }
 
@@ -82,7 +82,12 @@ fn checked(args: &CheckArgs) -> Result<Exit, Stop> {
         Err(fault) => {
             let hint = match fault {
                 TraceFault::NoArray | TraceFault::Rule { .. } => String::new(),
-                _ => format!("; `selvedge trace repair {name}` keeps every whole event before it"),
+                // Of objects with an array in them none is repaired.
+                _ if !begins_as_array(&args.file) => String::new(),
+                _ => format!(
+                    "; `selvedge trace repair {name}` keeps every whole event, and the original as \
+                     {name}.orig"
+                ),
             };
             tell(
                 args.json,
@@ -100,29 +105,39 @@ fn repaired(args: &RepairArgs) -> Result<Exit, Stop> {
     let to = args.out.as_ref().map_or(String::new(), |out| {
         format!("; written to {}", out.display())
     });
-    let (text, events, dropped, fault) = match done {
+    let (text, events, dropped, skipped, fault) = match done {
         Repaired::Valid { events } => {
             let touched = match args.out {
                 Some(_) => "",
                 None => "; it was not touched",
             };
             let text = format!("{name}: valid already, {events} events{touched}{to}");
-            (text, events, 0, None)
+            (text, events, 0, 0, None)
         }
         Repaired::Closed {
             events,
             dropped,
+            skipped,
             fault,
+            original,
         } => {
+            let left_out = match skipped {
+                0 => String::new(),
+                n => format!(", among them {n} elements that are no JSON"),
+            };
+            let kept = original.map_or(String::new(), |original| {
+                format!("; the original is kept as {}", original.display())
+            });
             let text = format!(
-                "{name}: repaired: {events} events kept, {dropped} bytes dropped ({fault}){to}"
+                "{name}: repaired: {events} events kept, {dropped} bytes dropped{left_out} \
+                 ({fault}){to}{kept}"
             );
-            (text, events, dropped, Some(fault))
+            (text, events, dropped, skipped, Some(fault))
         }
     };
     tell(args.json, &text, || {
         json!({"file": name.to_string(), "repaired": fault.is_some(), "events": events,
-               "dropped_bytes": dropped, "fault": fault, "out": args.out.as_ref().map(|out| out.display().to_string())})
+               "dropped_bytes": dropped, "skipped_elements": skipped, "fault": fault, "out": args.out.as_ref().map(|out| out.display().to_string())})
     })?;
     Ok(Exit::Ok)
 }
@@ -136,6 +151,15 @@ fn open(path: &Path) -> Result<File, Stop> {
         )));
     }
     File::open(path).map_err(wrong)
+}
+
+fn begins_as_array(path: &Path) -> bool {
+    let bytes = File::open(path).map(|file| BufReader::new(file).bytes());
+    let mut bytes = bytes.into_iter().flatten().map_while(Result::ok);
+    // An empty one is one that was cut off at once.
+    bytes
+        .find(|byte| !byte.is_ascii_whitespace())
+        .is_none_or(|byte| byte == b'[')
 }
 
 fn tell(as_json: bool, text: &str, json: impl FnOnce() -> Value) -> Result<(), Stop> {

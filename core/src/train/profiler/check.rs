@@ -11,7 +11,7 @@ use super::scan::{Elements, TraceFault};
 /// which has become strict (perfetto 926, 1822), and of the Chrome trace format where that
 /// importer skips an event in silence.
 pub const RULES: &[&str] = &[
-    "the file is one closed JSON array: no comma before ']', nothing after it",
+    "the file is one closed JSON array, or an object whose 'traceEvents' is one: no comma before ']', nothing after the end",
     "each element is a JSON object",
     "'ph' is one letter, and one that the format knows",
     "'pid' is a whole number, or text",
@@ -42,6 +42,9 @@ pub struct Checked {
 /// assert_eq!(check(&good[..])?.events, 1);
 /// let bad = check(&br#"[{"name":"a","ph":"X","ts":1,"dur":2,"pid":1,"tid":1},]"#[..]);
 /// assert_eq!(bad.unwrap_err().to_string(), "byte 54: a comma before the array's end");
+/// // As torch writes it.
+/// let torch = br#"{"schemaVersion":1,"traceEvents":[{"name":"a","ph":"X","ts":1,"dur":2,"pid":1,"tid":1}]}"#;
+/// assert_eq!(check(&torch[..])?.events, 1);
 /// # Ok::<(), selvedge_core::train::profiler::TraceFault>(())
 /// ```
 ///

@@ -1,7 +1,8 @@
 //! Making a valid trace of one whose writing was cut off.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -23,8 +24,12 @@ pub enum Repaired {
         events: u64,
         /// Bytes that were dropped.
         dropped: u64,
-        /// What was wrong.
+        /// Elements among those kept that are no JSON, and were left out.
+        skipped: u64,
+        /// What was wrong first.
         fault: String,
+        /// Where the file is as it was; `None` where it is still that.
+        original: Option<PathBuf>,
     },
 }
 
@@ -38,6 +43,18 @@ pub enum RepairError {
         path: PathBuf,
         /// Why it is none.
         why: String,
+    },
+    /// To keep what stands before the fault would lose what stands after it.
+    #[error(
+        "{} has a fault with events after it, which would be lost: {fault}; name another file \
+         for what stands before it (--out)",
+        path.display()
+    )]
+    EventsAfter {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: String,
     },
     /// Somebody writes to it.
     #[error("{} is being written to: repair it when its process has ended", path.display())]
@@ -58,8 +75,11 @@ pub enum RepairError {
 }
 
 /// Makes a valid trace of the file at `path`: keeps every whole event, drops what follows, closes
-/// the array. The result takes the file's place at once (or goes to `out`); a file that is valid
-/// is not touched.
+/// the array. An element that is no JSON (`"loss":NaN`) but ends where one does is left out, and
+/// those after it are kept. The result takes the file's place at once, and the file is kept beside
+/// it, as `{path}.orig`; or it goes to `out`. A file that is valid is not touched.
+///
+/// Where whole events may follow a fault whose end nobody knows, only `out` will do.
 ///
 /// ```
 /// use selvedge_core::train::profiler::{Repaired, repair};
@@ -69,9 +89,10 @@ pub enum RepairError {
 /// let event = r#"{"name":"a","ph":"i","ts":1,"pid":1,"tid":1}"#;
 /// std::fs::write(&path, format!("[\n{event},\n{event},\n{{\"name\":\"to"))?;
 /// let done = repair(&path, None)?;
-/// assert!(matches!(done, Repaired::Closed { events: 2, dropped: 13, .. }));
+/// assert!(matches!(done, Repaired::Closed { events: 2, dropped: 13, skipped: 0, .. }));
 /// assert_eq!(std::fs::read_to_string(&path)?, format!("[\n{event},\n{event}\n]"));
 /// assert_eq!(repair(&path, None)?, Repaired::Valid { events: 2 });
+/// assert!(dir.path().join("torn.trace.json.orig").exists());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
@@ -102,8 +123,16 @@ pub fn repair(path: &Path, out: Option<&Path>) -> Result<Repaired, RepairError> 
         },
         Look::Io(error) => wrong("read")(error),
     })?;
+    // The same file by another name is that file.
+    let out = out.filter(|out| fs::canonicalize(out).ok().as_ref() != Some(&real));
     let target = match (out, &found.fault) {
         (Some(out), _) => out.to_owned(),
+        (None, Some(fault)) if found.events_after => {
+            return Err(RepairError::EventsAfter {
+                path: path.to_owned(),
+                fault: fault.to_string(),
+            });
+        }
         (None, Some(_)) => real.clone(),
         (None, None) => {
             return Ok(Repaired::Valid {
@@ -111,11 +140,16 @@ pub fn repair(path: &Path, out: Option<&Path>) -> Result<Repaired, RepairError> 
             });
         }
     };
-    let keep = match found.fault {
-        Some(_) => found.good,
-        None => before.len(),
+    let kept = match found.fault {
+        Some(_) => found.kept,
+        None => vec![0..before.len()],
     };
-    let copied = copy(&real, &target, keep, found.fault.is_some());
+    let copied = copy(
+        &real,
+        &target,
+        &kept,
+        found.fault.as_ref().map(|_| found.head),
+    );
     copied.map_err(|error| RepairError::Io {
         what: "write",
         path: target.clone(),
@@ -129,6 +163,12 @@ pub fn repair(path: &Path, out: Option<&Path>) -> Result<Repaired, RepairError> 
             path: path.to_owned(),
         });
     }
+    let original = match out {
+        Some(_) => None,
+        None => Some(keep(&real).inspect_err(|_| {
+            let _ = fs::remove_file(beside(&target));
+        })?),
+    };
     fs::rename(beside(&target), &target).map_err(|error| RepairError::Io {
         what: "replace",
         path: target,
@@ -140,16 +180,48 @@ pub fn repair(path: &Path, out: Option<&Path>) -> Result<Repaired, RepairError> 
         },
         Some(fault) => Repaired::Closed {
             events: found.events,
-            dropped: before.len() - keep,
+            dropped: before.len() - kept.iter().map(|part| part.end - part.start).sum::<u64>(),
+            skipped: found.skipped,
             fault: fault.to_string(),
+            original,
         },
     })
 }
 
+/// The file keeps its content by this name, too. Nothing that has it already is overwritten.
+fn keep(real: &Path) -> Result<PathBuf, RepairError> {
+    let mut name = real.as_os_str().to_owned();
+    name.push(".orig");
+    let original = PathBuf::from(name);
+    let kept = fs::hard_link(real, &original).or_else(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => Err(error),
+        // Not every file system has links.
+        _ => File::create_new(&original).and_then(|mut copy| {
+            io::copy(&mut File::open(real)?, &mut copy)?;
+            copy.sync_all()
+        }),
+    });
+    match kept {
+        Ok(()) => Ok(original),
+        Err(error) => Err(RepairError::Io {
+            what: "keep what was there as",
+            path: original,
+            error,
+        }),
+    }
+}
+
 struct Found {
     events: u64,
-    good: u64,
+    /// Just after the `[`.
+    head: u64,
+    /// What is to be kept: the head and all whole events up to a fault, and from each fault to
+    /// the next.
+    kept: Vec<Range<u64>>,
+    skipped: u64,
     fault: Option<TraceFault>,
+    /// There may be whole events after what is kept.
+    events_after: bool,
 }
 
 enum Look {
@@ -160,44 +232,108 @@ enum Look {
 /// How far the file is a trace.
 fn look(file: &File) -> Result<Found, Look> {
     let mut elements = Elements::new(BufReader::with_capacity(1 << 16, file));
-    let fault = loop {
-        match elements.next() {
-            Ok(Some(element)) if element.number == 0 && !is_event(&element.event) => {
+    let mut found = Found {
+        events: 0,
+        head: 0,
+        kept: Vec::new(),
+        skipped: 0,
+        fault: None,
+        events_after: false,
+    };
+    // The next whole event begins a new part.
+    let mut apart = false;
+    // Where the last element ends, whole or not.
+    let mut known = 0;
+    let last = loop {
+        let next = elements.next();
+        if elements.in_object() {
+            let why = "it does not begin with '[': of traces that are objects none is repaired";
+            return Err(Look::NotATrace(why.to_owned()));
+        }
+        if found.kept.is_empty() {
+            found.head = elements.head();
+            found.kept.push(0..found.head);
+        }
+        match next {
+            Ok(Some(element)) if found.events == 0 && !is_event(&element.event) => {
                 return Err(Look::NotATrace("its first element has no 'ph'".to_owned()));
             }
-            Ok(Some(_)) => {}
+            Ok(Some(element)) => {
+                found.events += 1;
+                match found.kept.last_mut() {
+                    Some(part) if !apart => part.end = elements.good(),
+                    _ => found.kept.push(element.at..elements.good()),
+                }
+                apart = false;
+            }
             Ok(None) => break None,
             Err(TraceFault::Io(error)) => return Err(Look::Io(error)),
             Err(TraceFault::NoArray) => {
                 return Err(Look::NotATrace(TraceFault::NoArray.to_string()));
+            }
+            Err(fault) if elements.is_passable() => {
+                found.skipped += 1;
+                found.fault.get_or_insert(fault);
+                apart = true;
             }
             Err(fault @ TraceFault::NoEvent { number: 0, .. }) => {
                 return Err(Look::NotATrace(fault.to_string()));
             }
             Err(fault) => break Some(fault),
         }
+        known = elements.at();
     };
-    Ok(Found {
-        events: elements.number(),
-        good: elements.good(),
-        fault,
-    })
+    if let (0, Some(fault)) = (found.events, &found.fault) {
+        return Err(Look::NotATrace(fault.to_string()));
+    }
+    if let Some(fault) = last {
+        // A write that was cut off leaves at most one event of which a part is there.
+        let part = u64::from(matches!(fault, TraceFault::Unclosed { .. }));
+        found.events_after = phases_from(file, known).map_err(Look::Io)? > part;
+        found.fault.get_or_insert(fault);
+    }
+    Ok(found)
 }
 
 fn is_event(event: &Value) -> bool {
     event.get("ph").is_some_and(Value::is_string)
 }
 
-/// Writes what is to be kept beside the target.
-fn copy(from: &Path, target: &Path, keep: u64, close: bool) -> io::Result<()> {
+/// How often there is the name of an event's phase from there on: within a text it has
+/// backslashes.
+fn phases_from(mut file: &File, at: u64) -> io::Result<u64> {
+    const PHASE: &[u8] = b"\"ph\"";
+    file.seek(SeekFrom::Start(at))?;
+    let (mut found, mut last) = (0, [0; PHASE.len()]);
+    for byte in BufReader::with_capacity(1 << 16, file).bytes() {
+        last.rotate_left(1);
+        last[PHASE.len() - 1] = byte?;
+        found += u64::from(last == *PHASE);
+    }
+    Ok(found)
+}
+
+/// Writes what is to be kept beside the target. If the array is to be closed, `head` is where it
+/// begins.
+fn copy(from: &Path, target: &Path, kept: &[Range<u64>], head: Option<u64>) -> io::Result<()> {
     let temporary = beside(target);
     let copied = (|| {
-        let source = File::open(from)?;
+        let mut source = File::open(from)?;
         let permissions = source.metadata()?.permissions();
         let mut into = (OpenOptions::new().write(true).create_new(true)).open(&temporary)?;
-        io::copy(&mut source.take(keep), &mut into)?;
-        if close {
-            into.write_all(if keep == 0 { b"[\n]" } else { b"\n]" })?;
+        let mut any = false;
+        for (at, part) in kept.iter().enumerate() {
+            if at > 0 {
+                into.write_all(if any { b",\n" } else { b"\n" })?;
+            }
+            source.seek(SeekFrom::Start(part.start))?;
+            io::copy(&mut (&source).take(part.end - part.start), &mut into)?;
+            any |= at > 0 || head.is_some_and(|head| part.end > head);
+        }
+        match head {
+            None => {}
+            Some(0) => into.write_all(b"[\n]")?,
+            Some(_) => into.write_all(b"\n]")?,
         }
         into.set_permissions(permissions)?;
         into.sync_all()
