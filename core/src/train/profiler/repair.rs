@@ -99,80 +99,52 @@ pub enum RepairError {
 /// # Errors
 /// [`RepairError`].
 pub fn repair(path: &Path, out: Option<&Path>) -> Result<Repaired, RepairError> {
-    let wrong = |what| {
-        move |error| RepairError::Io {
-            what,
-            path: path.to_owned(),
-            error,
-        }
+    let no_trace = |why| RepairError::NotATrace {
+        path: path.to_owned(),
+        why,
     };
     // A link is followed: what it points to is replaced, not the link.
-    let real = fs::canonicalize(path).map_err(wrong("find"))?;
-    let file = File::open(&real).map_err(wrong("open"))?;
-    let before = file.metadata().map_err(wrong("read"))?;
+    let real = fs::canonicalize(path).map_err(failed("find", path))?;
+    let file = File::open(&real).map_err(failed("open", path))?;
+    let before = file.metadata().map_err(failed("read", path))?;
     if !before.is_file() {
-        return Err(RepairError::NotATrace {
-            path: path.to_owned(),
-            why: "it is no file".to_owned(),
-        });
+        return Err(no_trace("it is no file".to_owned()));
     }
     let found = look(&file).map_err(|error| match error {
-        Look::NotATrace(why) => RepairError::NotATrace {
-            path: path.to_owned(),
-            why,
-        },
-        Look::Io(error) => wrong("read")(error),
+        Look::NotATrace(why) => no_trace(why),
+        Look::Io(error) => failed("read", path)(error),
     })?;
     // The same file by another name is that file.
     let out = out.filter(|out| fs::canonicalize(out).ok().as_ref() != Some(&real));
     let target = match (out, &found.fault) {
-        (Some(out), _) => out.to_owned(),
+        (Some(out), _) => out,
         (None, Some(fault)) if found.events_after => {
             return Err(RepairError::EventsAfter {
                 path: path.to_owned(),
                 fault: fault.to_string(),
             });
         }
-        (None, Some(_)) => real.clone(),
+        (None, Some(_)) => &real,
         (None, None) => {
             return Ok(Repaired::Valid {
                 events: found.events,
             });
         }
     };
-    let kept = match found.fault {
-        Some(_) => found.kept,
-        None => vec![0..before.len()],
+    let (kept, closed_after) = match found.fault {
+        Some(_) => (found.kept, Some(found.head)),
+        None => (vec![0..before.len()], None),
     };
-    let copied = copy(
-        &real,
-        &target,
-        &kept,
-        found.fault.as_ref().map(|_| found.head),
+    copy(&real, target, &kept, closed_after).map_err(failed("write", target))?;
+    let placed = place(
+        path,
+        &file,
+        before.len(),
+        target,
+        out.is_none().then_some(&real),
     );
-    copied.map_err(|error| RepairError::Io {
-        what: "write",
-        path: target.clone(),
-        error,
-    })?;
-    let after = file.metadata().map_err(wrong("read"))?;
-    if after.len() != before.len() {
-        // The copy is not of one moment.
-        let _ = fs::remove_file(beside(&target));
-        return Err(RepairError::Changing {
-            path: path.to_owned(),
-        });
-    }
-    let original = match out {
-        Some(_) => None,
-        None => Some(keep(&real).inspect_err(|_| {
-            let _ = fs::remove_file(beside(&target));
-        })?),
-    };
-    fs::rename(beside(&target), &target).map_err(|error| RepairError::Io {
-        what: "replace",
-        path: target,
-        error,
+    let original = placed.inspect_err(|_| {
+        let _ = fs::remove_file(beside(target));
     })?;
     Ok(match found.fault {
         None => Repaired::Valid {
@@ -186,6 +158,30 @@ pub fn repair(path: &Path, out: Option<&Path>) -> Result<Repaired, RepairError> 
             original,
         },
     })
+}
+
+/// Puts what was copied where it is to be. What is `in_place` is kept; returns where.
+fn place(
+    path: &Path,
+    file: &File,
+    copied: u64,
+    target: &Path,
+    in_place: Option<&PathBuf>,
+) -> Result<Option<PathBuf>, RepairError> {
+    if file.metadata().map_err(failed("read", path))?.len() != copied {
+        // The copy is not of one moment.
+        return Err(RepairError::Changing {
+            path: path.to_owned(),
+        });
+    }
+    let original = in_place.map(|real| keep(real)).transpose()?;
+    fs::rename(beside(target), target).map_err(failed("replace", target))?;
+    Ok(original)
+}
+
+fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RepairError {
+    let path = path.to_owned();
+    move |error| RepairError::Io { what, path, error }
 }
 
 /// The file keeps its content by this name, too. Nothing that has it already is overwritten.
