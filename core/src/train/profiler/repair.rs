@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::iter;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -133,7 +134,7 @@ pub fn repair(path: &Path, out: Option<&Path>) -> Result<Repaired, RepairError> 
     };
     let (kept, closed_after) = match found.fault {
         Some(_) => (found.kept, Some(found.head)),
-        None => (vec![0..before.len()], None),
+        None => (iter::once(0..before.len()).collect(), None),
     };
     copy(&real, target, &kept, closed_after).map_err(failed("write", target))?;
     let placed = place(
