@@ -1,6 +1,7 @@
 //! The `selvedge` command line: what a user may type, and what each way of ending means.
 
 mod check;
+mod corpus;
 mod ddp;
 mod drawing;
 mod estimate;
@@ -83,6 +84,8 @@ enum Command {
     Ddp(ddp::DdpArgs),
     /// Be one rank of a run, as torchrun or srun starts them
     Rank(rank::RankArgs),
+    /// Keep seeds as regressions, and replay those that are kept
+    Corpus(corpus::CorpusArgs),
     /// Check a profiler's trace, or repair one that was cut off
     Trace(trace::TraceArgs),
     /// Run one unit for a parent process
@@ -352,6 +355,7 @@ fn run(cli: Cli) -> Result<Exit, Stop> {
         Command::ServeTrace(args) => serve_trace::serve_trace(&args),
         Command::Ddp(args) => ddp::ddp(&args),
         Command::Rank(args) => rank::rank(&args),
+        Command::Corpus(args) => corpus::corpus(&args),
         Command::Trace(args) => trace::trace(&args),
         Command::Unit { spec } => serve(&spec),
     }

@@ -11,6 +11,7 @@ pub mod classics;
 pub mod cli;
 #[cfg(not(test))]
 mod compiling;
+mod corpus;
 #[cfg(not(test))]
 pub mod field;
 #[cfg(not(test))]

@@ -173,6 +173,10 @@ impl Outcome {
                 what: "it was asked to search, and shrank".to_owned(),
                 executions,
             },
+            Some(End::Followed { .. }) => Verdict::EngineError {
+                what: "it was asked to search, and followed a log".to_owned(),
+                executions,
+            },
             Some(End::Estimated { .. }) => Verdict::EngineError {
                 what: "it was asked to search, and estimated".to_owned(),
                 executions,

@@ -99,6 +99,7 @@ mod engines;
 pub mod explain;
 pub mod explorer;
 pub mod faulty;
+pub mod follow;
 pub mod host;
 mod log;
 pub mod model;

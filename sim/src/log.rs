@@ -163,6 +163,42 @@ impl Schedule {
         path_of(&self.tasks, place)
     }
 
+    /// How many of its first steps another schedule makes as well: by tasks of the same creation
+    /// path, in the same order.
+    ///
+    /// ```
+    /// use selvedge_sim::{Schedule, TaskName};
+    ///
+    /// let (parent, child) = (0, 0);
+    /// let mut wanted = Schedule::default();
+    /// wanted.tasks = vec![TaskName { parent, child }; 2];
+    /// wanted.steps = vec![(0, 2), (1, 3), (0, 1)];
+    /// let mut took = wanted.clone();
+    /// assert_eq!(wanted.kept_by(&took), 6);
+    /// took.steps = vec![(0, 2), (1, 1), (0, 3)];
+    /// assert_eq!(wanted.kept_by(&took), 3);
+    /// ```
+    #[must_use]
+    pub fn kept_by(&self, other: &Schedule) -> u64 {
+        let (mut ours, mut theirs) = (self.steps.iter(), other.steps.iter());
+        let (mut mine, mut its) = (ours.next().copied(), theirs.next().copied());
+        let mut kept = 0;
+        while let (Some((task, left)), Some((other_task, other_left))) = (mine, its) {
+            if self.path(task) != other.path(other_task) {
+                break;
+            }
+            let both = left.min(other_left);
+            kept += u64::from(both);
+            let rest = |task, left, all: &mut std::slice::Iter<'_, (u32, u32)>| match left {
+                0 => all.next().copied(),
+                left => Some((task, left)),
+            };
+            mine = rest(task, left - both, &mut ours);
+            its = rest(other_task, other_left - both, &mut theirs);
+        }
+        kept
+    }
+
     /// Whether every name's parent stands before it and every step names a task: only then
     /// does [`Schedule::path`] end.
     #[must_use]

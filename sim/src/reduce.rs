@@ -325,7 +325,7 @@ impl Children {
     }
 }
 
-fn request_of(seed: &Seed, task: Task, limit: Duration) -> Request {
+pub(crate) fn request_of(seed: &Seed, task: Task, limit: Duration) -> Request {
     Request {
         scenario: seed.scenario.clone(),
         variant: seed.variant,
@@ -360,9 +360,12 @@ fn unshrunk(end: Option<End>) -> Shrinking {
             "it violates '{}' now, outside of the schedule",
             failure.signature
         )),
-        Some(End::Complete { .. } | End::Shrunk { .. } | End::Estimated { .. }) => {
-            Shrinking::Failed("it did something else than it was asked to".to_owned())
-        }
+        Some(
+            End::Complete { .. }
+            | End::Shrunk { .. }
+            | End::Followed { .. }
+            | End::Estimated { .. },
+        ) => Shrinking::Failed("it did something else than it was asked to".to_owned()),
     }
 }
 
@@ -393,7 +396,7 @@ struct LoomSchedule {
 
 /// How large the execution is to which a checkpoint of loom's leads, as far as it was decided:
 /// after it nothing is preempted. `None` where it is no checkpoint.
-fn size_of_path(path: &str) -> Option<Size> {
+pub(crate) fn size_of_path(path: &str) -> Option<Size> {
     let path: LoomPath = serde_json::from_str(path).ok()?;
     let mut size = Size {
         preemptions: 0,

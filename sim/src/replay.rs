@@ -109,9 +109,12 @@ impl Children {
                 Replayed::Stale(what)
             }
             Some(End::Failed { what }) => Replayed::Failed(what),
-            Some(End::Complete { .. } | End::Shrunk { .. } | End::Estimated { .. }) => {
-                Replayed::Failed("it did something else than to replay".to_owned())
-            }
+            Some(
+                End::Complete { .. }
+                | End::Shrunk { .. }
+                | End::Followed { .. }
+                | End::Estimated { .. },
+            ) => Replayed::Failed("it did something else than to replay".to_owned()),
             Some(End::Cut) => Replayed::Cut,
             None => Replayed::Interrupted,
         })

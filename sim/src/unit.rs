@@ -176,6 +176,11 @@ pub enum Task {
         /// Whether to make it smaller; else only its switches are tried.
         smaller: bool,
     },
+    /// Run one execution that keeps to this log as far as the code allows.
+    Follow {
+        /// The log.
+        log: DecisionLog,
+    },
 }
 
 /// One line of what a child has to say.
@@ -262,6 +267,13 @@ pub enum End {
         shrunk: Shrunk,
         /// The hash of what is left's trace.
         trace: u64,
+    },
+    /// The log was kept to as far as the code allowed, and all was well.
+    Followed {
+        /// Its first steps that were really made.
+        kept: u64,
+        /// All of its steps.
+        of: u64,
     },
     /// The search was estimated.
     Estimated {

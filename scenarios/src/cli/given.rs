@@ -16,13 +16,7 @@ const LONGEST_FILE: u64 = 64 << 20;
 
 /// The seed, and the scenario that it is of.
 pub(super) fn seed(text: &str) -> Result<(Seed, &'static Scenario), Stop> {
-    let seed = find(text)?;
-    let scenario = registry::find(&seed.scenario).ok_or_else(|| {
-        Stop::usage(format!(
-            "the seed is stale: {}",
-            input::no_such_scenario(&seed.scenario)
-        ))
-    })?;
+    let (seed, scenario) = seed_of_any_revision(text)?;
     let revision = scenario.revision();
     if seed.revision != revision {
         return Err(Stop::usage(format!(
@@ -31,6 +25,18 @@ pub(super) fn seed(text: &str) -> Result<(Seed, &'static Scenario), Stop> {
             seed.revision, seed.scenario, seed.scenario
         )));
     }
+    Ok((seed, scenario))
+}
+
+/// The same, also where the scenario's source has changed since.
+pub(super) fn seed_of_any_revision(text: &str) -> Result<(Seed, &'static Scenario), Stop> {
+    let seed = find(text)?;
+    let scenario = registry::find(&seed.scenario).ok_or_else(|| {
+        Stop::usage(format!(
+            "the seed is stale: {}",
+            input::no_such_scenario(&seed.scenario)
+        ))
+    })?;
     Ok((seed, scenario))
 }
 

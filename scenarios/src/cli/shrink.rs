@@ -77,6 +77,11 @@ pub(super) fn already_least(children: &Children, seed: &Seed) -> Result<Option<L
 pub(super) fn smaller(children: &Children, seed: &Seed, limit: Duration) -> Result<Smaller, Stop> {
     let shrinking = (children.shrink(seed, limit, &INTERRUPTED))
         .map_err(|error| Stop::harness("cannot shrink the seed", error))?;
+    done(shrinking, limit)
+}
+
+/// What became of shrinking, where there is something smaller; else why not.
+pub(super) fn done(shrinking: Shrinking, limit: Duration) -> Result<Smaller, Stop> {
     match shrinking {
         Shrinking::Done(smaller) => Ok(smaller),
         Shrinking::Least(why) | Shrinking::Impossible(why) => Err(Stop::usage(why)),
@@ -188,7 +193,8 @@ fn twins(filters: &[String], args: &ShrinkArgs) -> Result<Exit, Stop> {
     Ok(Exit::Ok)
 }
 
-fn find(children: &Children, scenario: &Scenario, engine: Engine) -> Result<Seed, Stop> {
+/// The first failure of a twin that a search with few executions meets.
+pub(super) fn find(children: &Children, scenario: &Scenario, engine: Engine) -> Result<Seed, Stop> {
     let request = Request {
         scenario: scenario.id.to_owned(),
         variant: Variant::AsReported,

@@ -68,11 +68,22 @@ pub(crate) fn execute(
             let trace = trace.hash();
             return End::Shrunk { shrunk, trace };
         }
+        Task::Follow {
+            log: DecisionLog::Schedule(wanted),
+        } => match explorer.follow(wanted, searched) {
+            (SearchEnd::Complete, took) => {
+                return End::Followed {
+                    kept: wanted.kept_by(&took),
+                    of: wanted.len(),
+                };
+            }
+            (end, _) => end,
+        },
         Task::Estimate { seed, probes } => {
             let estimate = explorer.probe(*probes, *seed, searched);
             return End::Estimated { estimate };
         }
-        Task::Replay { .. } | Task::Shrink { .. } | Task::Capture { .. } => {
+        Task::Replay { .. } | Task::Shrink { .. } | Task::Follow { .. } | Task::Capture { .. } => {
             return End::Failed {
                 what: "the explorer follows a schedule, nothing else".to_owned(),
             };

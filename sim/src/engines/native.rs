@@ -36,6 +36,7 @@ pub(crate) fn execute(host: &Host, spec: &UnitSpec, body: BodyFn) -> End {
         }
         Task::Replay { .. }
         | Task::Shrink { .. }
+        | Task::Follow { .. }
         | Task::Capture { .. }
         | Task::Estimate { .. } => End::Failed {
             what: "real threads replay a workload, nothing else".to_owned(),

@@ -79,6 +79,22 @@ pub(crate) fn execute(host: &Arc<Host>, spec: &UnitSpec, strategy: Strategy, bod
                 },
             }
         }
+        Task::Follow {
+            log: DecisionLog::Schedule(wanted),
+        } => {
+            let guide = Guide::new(wanted.clone(), Arc::default());
+            let recorder = Recorder::new(Box::new(guide), Arc::clone(&log));
+            let one = one(body, wanted, &log, true);
+            let inner = Arc::clone(host);
+            run(recorder, move || {
+                inner.begin();
+                one();
+            });
+            End::Followed {
+                kept: wanted.kept_by(&lock(&log).schedule),
+                of: wanted.len(),
+            }
+        }
         Task::Shrink {
             log: DecisionLog::Schedule(wanted),
             signature,
@@ -94,6 +110,7 @@ pub(crate) fn execute(host: &Arc<Host>, spec: &UnitSpec, strategy: Strategy, bod
         },
         Task::Replay { .. }
         | Task::Shrink { .. }
+        | Task::Follow { .. }
         | Task::Capture { .. }
         | Task::Estimate { .. } => End::Failed {
             what: "shuttle follows a schedule, nothing else".to_owned(),

@@ -16,8 +16,12 @@ pub(crate) fn execute(host: &Arc<Host>, spec: &UnitSpec, body: ModelBody) -> End
         Task::Replay {
             log: DecisionLog::Path { actions, .. },
         } => replay(host, body, actions),
+        Task::Follow {
+            log: DecisionLog::Path { actions, .. },
+        } => follow(host, body, actions),
         Task::Replay { .. }
         | Task::Shrink { .. }
+        | Task::Follow { .. }
         | Task::Capture { .. }
         | Task::Estimate { .. } => End::Failed {
             what: "a model replays a path of actions, nothing else".to_owned(),
@@ -98,5 +102,22 @@ fn replay(host: &Arc<Host>, body: ModelBody, actions: &[u32]) -> End {
                 .to_owned(),
         },
         WalkEnd::Stale(why) => End::NotReproduced { stale: true, why },
+    }
+}
+
+/// Goes along the path as far as there are such actions.
+fn follow(host: &Arc<Host>, body: ModelBody, actions: &[u32]) -> End {
+    let walk = (body.walk)(actions);
+    host.set_executions(1);
+    let kept = walk.rows.len() as u64;
+    match walk.end.clone() {
+        WalkEnd::Violated(failure) => {
+            host.end_with(End::Violated { failure, log: None }, walk.into_trace())
+        }
+        WalkEnd::Well | WalkEnd::Stale(_) => End::Followed {
+            kept,
+            // The first says which initial state.
+            of: (actions.len() as u64).saturating_sub(1),
+        },
     }
 }

@@ -116,6 +116,33 @@ impl Explorer {
     }
 }
 
+impl Explorer {
+    /// One execution that keeps to this schedule as far as the body allows, and what it took.
+    pub(crate) fn follow(
+        &self,
+        wanted: &Schedule,
+        body: impl Fn() -> Observation + 'static,
+    ) -> (SearchEnd, Schedule) {
+        panics::quietly(|| {
+            let mut session = Session::new(self, SharedSchedule::default(), body);
+            session.traced = true;
+            session.record.seen_dropped.clone_from(&wanted.dropped);
+            let (_, ending) = session.execute(Plan::Guide(Guide::new(wanted.clone())));
+            let schedule = session.schedule();
+            let end = match ending {
+                Ending::Complete => SearchEnd::Complete,
+                Ending::Broken(why) => SearchEnd::NotDeterministic(why),
+                Ending::GivenUp => SearchEnd::BudgetEnded,
+                failed => SearchEnd::Violated {
+                    failure: failure_of(failed, self.max_steps),
+                    schedule: schedule.clone(),
+                },
+            };
+            (end, schedule)
+        })
+    }
+}
+
 impl Session {
     /// One lenient run.
     fn attempt(&mut self, wanted: &Schedule) -> Attempt {
