@@ -303,7 +303,7 @@ fn the_twins_regressions_are_made_by_one_command_and_always_the_same() {
     // Only what is stale is made again, and only it is touched.
     let commented = kept.replacen("signature", "# By hand.\nsignature", 2);
     small.write(&commented);
-    small.with("loom:1", |seed| seed.revision = "00000000".to_owned());
+    small.with("loom", |seed| seed.revision = "00000000".to_owned());
     let (exit, said) = small.corpus(&["add", "--twins", SCENARIO]);
     assert_eq!(exit, 0, "{said}");
     assert!(said.contains("1 made, 2 hold"), "{said}");
@@ -313,7 +313,7 @@ fn the_twins_regressions_are_made_by_one_command_and_always_the_same() {
 #[test]
 fn a_seed_is_kept_once_and_only_if_it_fails() {
     let small = Small::new();
-    let seeds = ["explorer", "loom:1", "shuttle"].map(|engine| small.seed(engine));
+    let seeds = ["explorer", "loom", "shuttle"].map(|engine| small.seed(engine));
     fs::remove_file(small.file()).unwrap();
     let words = ["--name", "mine", "--why", "nobody looked\nin time"];
     let args = [&["add", &seeds[0]], &words[..]].concat();
@@ -464,7 +464,7 @@ fn pruning_leaves_one_seed_a_bug_that_is_not_stale() {
     );
     // The last entry takes its file along; what cannot be read is left alone.
     small.with("explorer", |seed| seed.revision = "00000000".to_owned());
-    small.with("loom:1", |seed| seed.revision = "00000000".to_owned());
+    small.with("loom", |seed| seed.revision = "00000000".to_owned());
     let wrong = "[[regression]]\nname = \"wrong\"\n";
     fs::write(small.path("corpus/wrong.toml"), wrong).unwrap();
     let (exit, said) = small.corpus(&["prune"]);
