@@ -28,12 +28,12 @@ fn regressions() -> PathBuf {
 fn replayed() -> &'static (i32, Value, String) {
     static REPLAYED: OnceLock<(i32, Value, String)> = OnceLock::new();
     REPLAYED.get_or_init(|| {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir().expect("a temporary directory");
         let folder = regressions();
         let args = ["corpus", "run", "--json", "out.json", "--dir"];
         let output = run(
             dir.path(),
-            &[&args[..], &[folder.to_str().unwrap()]].concat(),
+            &[&args[..], &[folder.to_str().expect("the path is UTF-8")]].concat(),
         );
         let json = fs::read_to_string(dir.path().join("out.json")).unwrap_or_default();
         let json = serde_json::from_str(&json).unwrap_or_default();
@@ -105,18 +105,18 @@ struct Small {
 
 impl Small {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir().expect("a temporary directory");
         let small = Small { dir };
-        fs::create_dir(small.path("corpus")).unwrap();
+        fs::create_dir(small.path("corpus")).expect("there is room");
         let kept = regressions().join(format!("{SCENARIO}.toml"));
-        fs::copy(kept, small.file()).unwrap();
+        fs::copy(kept, small.file()).expect("it is kept");
         small
     }
 
     /// One that holds nothing yet.
     fn empty() -> Self {
         let small = Small::new();
-        fs::remove_file(small.file()).unwrap();
+        fs::remove_file(small.file()).expect("it is there");
         small
     }
 
@@ -129,11 +129,11 @@ impl Small {
     }
 
     fn text(&self) -> String {
-        fs::read_to_string(self.file()).unwrap()
+        fs::read_to_string(self.file()).expect("it is there")
     }
 
     fn write(&self, text: &str) {
-        fs::write(self.file(), text).unwrap();
+        fs::write(self.file(), text).expect("there is room");
     }
 
     /// Runs `corpus` on it: the exit code, and all that was said.
@@ -159,7 +159,7 @@ impl Small {
     /// The same corpus with another seed of an engine.
     fn with(&self, engine: &str, change: impl FnOnce(&mut Seed)) {
         let old = self.seed(engine);
-        let mut seed: Seed = old.parse().unwrap();
+        let mut seed: Seed = old.parse().expect("a seed");
         change(&mut seed);
         self.write(&self.text().replace(&old, &seed.to_string()));
     }
@@ -221,7 +221,7 @@ fn a_seed_that_is_not_what_it_was_is_told_and_fails() {
     );
     for engine in ["explorer", "shuttle"] {
         another.with(engine, |seed| {
-            seed.signature = "pop-from-full-list".to_owned()
+            seed.signature = "pop-from-full-list".to_owned();
         });
     }
     let (_, said) = ran(&another);
@@ -314,7 +314,7 @@ fn the_twins_regressions_are_made_by_one_command_and_always_the_same() {
 fn a_seed_is_kept_once_and_only_if_it_fails() {
     let small = Small::new();
     let seeds = ["explorer", "loom", "shuttle"].map(|engine| small.seed(engine));
-    fs::remove_file(small.file()).unwrap();
+    fs::remove_file(small.file()).expect("it is there");
     let words = ["--name", "mine", "--why", "nobody looked\nin time"];
     let args = [&["add", &seeds[0]], &words[..]].concat();
     let (exit, said) = small.corpus(&args);
@@ -388,11 +388,12 @@ fn a_seed_is_kept_once_and_only_if_it_fails() {
 /// The seed that is kept of a scenario's twin under an engine, as one of the shipped body when that
 /// had the bug: the code was another then, and so was its revision.
 fn of_shipped(scenario: &str, engine: &str) -> String {
-    let text = fs::read_to_string(regressions().join(format!("{scenario}.toml"))).unwrap();
+    let file = regressions().join(format!("{scenario}.toml"));
+    let text = fs::read_to_string(file).expect("it is kept");
     let seeds = text
         .lines()
         .filter_map(|line| line.strip_prefix("seed = \""));
-    let mut seeds = seeds.map(|seed| seed.trim_end_matches('"').parse::<Seed>().unwrap());
+    let mut seeds = seeds.map(|seed| seed.trim_end_matches('"').parse::<Seed>().expect("a seed"));
     let mut seed = seeds
         .find(|seed| seed.engine.name() == engine)
         .expect("it is kept");
