@@ -43,9 +43,11 @@
 mod chain;
 mod clock;
 mod collective;
+mod config;
 mod coordinator;
 mod disrupt;
 mod faults;
+mod mirrors;
 mod mutants;
 mod network;
 mod probes;
@@ -54,223 +56,26 @@ mod random;
 mod ranks;
 mod run;
 mod shrink;
+mod swarm;
 mod timeline;
 mod training;
 
 use std::fmt;
 use std::time::Duration;
 
-use selvedge_core::ddp::{Deadlines, Epoch, Rank, RunConfig, RunId};
 use selvedge_core::time::Instant;
-use thiserror::Error;
 
 pub use chain::{Happened, What, first_difference};
 pub use clock::VirtualClock;
-pub use faults::{Fault, FaultKind, Faults, Moment, Plan, When};
+pub use config::{Parts, ServingTiming, Timing, WorldConfig, WorldError};
+pub use faults::{
+    BackendFault, CompileFaults, Fault, FaultKind, Faults, Mail, Moment, Plan, Rares, When,
+};
 pub use mutants::Mutant;
 pub use network::{Latency, Place};
 pub use probes::{Probe, Probes};
 pub use ranks::End;
 pub use shrink::ShrunkWorld;
-
-/// A run to be made.
-///
-/// ```
-/// use selvedge_sim::world::WorldConfig;
-///
-/// let config = WorldConfig::default();
-/// assert_eq!((config.ranks, config.min_world), (4, 2));
-/// assert_ne!(WorldConfig::swarm(1), WorldConfig::swarm(2));
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WorldConfig {
-    /// Ranks that begin it, 1 to 256.
-    pub ranks: u32,
-    /// With fewer it is given up; at most `ranks`.
-    pub min_world: u32,
-    /// Its epochs, at least 1.
-    pub epochs: u64,
-    /// Where all chance comes from.
-    pub seed: u64,
-    /// What goes wrong.
-    pub faults: Faults,
-    /// What is broken on purpose.
-    pub mutant: Mutant,
-    /// Whether [`WorldReport::happened`] is wanted: about 48 bytes an event.
-    pub record: bool,
-    /// How long everything takes.
-    pub timing: Timing,
-}
-
-impl Default for WorldConfig {
-    /// Four ranks, of which two must live, for 60 epochs, with nothing going wrong.
-    fn default() -> Self {
-        WorldConfig {
-            ranks: 4,
-            min_world: 2,
-            epochs: 60,
-            seed: 0,
-            faults: Faults::None,
-            mutant: Mutant::None,
-            record: false,
-            timing: Timing::default(),
-        }
-    }
-}
-
-/// How long everything takes, from the least to the most where it is drawn.
-///
-/// ```
-/// use selvedge_sim::world::Timing;
-///
-/// let timing = Timing::default();
-/// assert!(timing.compute.0 <= timing.compute.1);
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timing {
-    /// A gradient.
-    pub compute: (Duration, Duration),
-    /// The evaluation of the gates.
-    pub vote: (Duration, Duration),
-    /// A copy of the parameters.
-    pub copy: (Duration, Duration),
-    /// A write of the coordinator.
-    pub write: (Duration, Duration),
-    /// The most batches of a loader in an epoch; how many it has differs by rank and epoch.
-    pub batches: u64,
-    /// Between two signs of life.
-    pub beat: Duration,
-    /// Without one for so long, a rank is taken for lost.
-    pub silence: Duration,
-    /// After so long a rank looks whether its collective is cut off.
-    pub collective: Duration,
-    /// At most so long after a lost connection a rank asks for another.
-    pub redial: Duration,
-    /// So long after a rank failed another life of it begins.
-    pub revive: Duration,
-    /// Epochs between two checkpoints of a rank.
-    pub checkpoint_every: u64,
-    /// Deadlines of the waits of a rank.
-    pub rank: Deadlines,
-    /// Deadlines of the waits of the coordinator: shorter, so that it has left behind whom all
-    /// wait for before they give up.
-    pub coordinator: Deadlines,
-}
-
-impl Default for Timing {
-    fn default() -> Self {
-        const fn ms(ms: u64) -> Duration {
-            Duration::from_millis(ms)
-        }
-        Timing {
-            compute: (ms(5), ms(40)),
-            vote: (ms(1), ms(6)),
-            copy: (ms(5), ms(60)),
-            write: (Duration::from_micros(100), ms(4)),
-            batches: 4,
-            beat: ms(250),
-            silence: ms(1_200),
-            collective: ms(1_000),
-            redial: ms(200),
-            revive: ms(700),
-            checkpoint_every: 3,
-            rank: Deadlines {
-                soft: ms(2_000),
-                hard: ms(12_000),
-            },
-            coordinator: Deadlines {
-                soft: ms(2_000),
-                hard: ms(5_000),
-            },
-        }
-    }
-}
-
-impl Timing {
-    /// So long after the last fault everything that it led to should be over.
-    #[must_use]
-    pub fn settle(&self) -> Duration {
-        self.rank.hard + self.coordinator.hard + self.silence + self.collective
-    }
-}
-
-impl WorldConfig {
-    /// A run in which everything is drawn: 2 to 6 ranks, how many must live, 20 to 99 epochs, and
-    /// what goes wrong.
-    #[must_use]
-    pub fn swarm(seed: u64) -> Self {
-        let drawn = random::hash(&[seed, 0x5377_6172]);
-        let ranks = 2 + (drawn % 5) as u32;
-        WorldConfig {
-            ranks,
-            min_world: 1 + (drawn >> 16) as u32 % (ranks / 2 + 1),
-            epochs: 20 + (drawn >> 32) % 80,
-            seed,
-            faults: Faults::Swarm,
-            ..WorldConfig::default()
-        }
-    }
-
-    fn run_config(&self, run: RunId) -> RunConfig {
-        RunConfig {
-            run,
-            world: self.ranks,
-            min_world: self.min_world,
-            last_epoch: Epoch(self.epochs),
-        }
-    }
-
-    /// How long faults may come: about half of the run.
-    #[must_use]
-    pub fn fault_phase(&self) -> Duration {
-        // Four steps an epoch or fewer, each as long as its slowest gradient.
-        let epochs = u32::try_from(self.epochs).unwrap_or(u32::MAX);
-        self.timing.compute.1 * self.timing.batches as u32 / 2 * epochs
-    }
-
-    /// So long after the last fault the run must be over, however slowly it goes.
-    fn limit(&self) -> Duration {
-        let epochs = u32::try_from(self.epochs).unwrap_or(u32::MAX);
-        let step = self.timing.compute.1 * self.timing.batches as u32 + Duration::from_secs(2);
-        self.timing.settle() * 4 + step * epochs
-    }
-}
-
-/// What is wrong with a configuration.
-///
-/// ```
-/// use selvedge_sim::world::{World, WorldConfig};
-///
-/// let nobody = WorldConfig { ranks: 0, ..WorldConfig::default() };
-/// assert!(World::new(nobody).is_err());
-/// ```
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub enum WorldError {
-    /// Too few ranks, or too many.
-    #[error("{0} ranks; a world has 1 to 256")]
-    Ranks(u32),
-    /// It would be given up before it began, or never.
-    #[error("min_world is {min_world}; it must be 1 to {ranks}, the number of ranks")]
-    MinWorld {
-        /// The least.
-        min_world: u32,
-        /// All.
-        ranks: u32,
-    },
-    /// Nothing to do.
-    #[error("0 epochs; a run has at least 1")]
-    NoEpoch,
-    /// A fault names a rank that there is not.
-    #[error("fault {fault} is about {rank}, but the world has only {ranks} ranks")]
-    NoSuchRank {
-        /// Its place in the plan.
-        fault: usize,
-        /// Whom it names.
-        rank: Rank,
-        /// How many there are.
-        ranks: u32,
-    },
-}
 
 /// A run that is ready to be made.
 ///
@@ -291,29 +96,7 @@ impl World {
     /// # Errors
     /// Each of [`WorldError`].
     pub fn new(config: WorldConfig) -> Result<Self, WorldError> {
-        let WorldConfig {
-            ranks, min_world, ..
-        } = config;
-        if !(1..=256).contains(&ranks) {
-            return Err(WorldError::Ranks(ranks));
-        }
-        if !(1..=ranks).contains(&min_world) {
-            return Err(WorldError::MinWorld { min_world, ranks });
-        }
-        if config.epochs == 0 {
-            return Err(WorldError::NoEpoch);
-        }
-        if let Faults::Plan(plan) = &config.faults {
-            for (fault, planned) in plan.faults.iter().enumerate() {
-                for place in planned.kind.places().into_iter().flatten() {
-                    if let Place::Rank(rank) = place
-                        && rank.0 >= ranks
-                    {
-                        return Err(WorldError::NoSuchRank { fault, rank, ranks });
-                    }
-                }
-            }
-        }
+        config.check()?;
         Ok(World(config))
     }
 

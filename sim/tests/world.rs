@@ -280,6 +280,7 @@ fn late_arrival(seed: u64, mutant: Mutant) -> WorldConfig {
             latency,
             faults,
             grace: millis(800),
+            ..Plan::calm()
         }),
         ..WorldConfig::default()
     }

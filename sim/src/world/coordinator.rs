@@ -257,7 +257,7 @@ impl Simulation {
     fn peer(&self, id: ConnectionId) -> Option<Rank> {
         match self.network.peer(id, Side::Listener)?.place {
             Place::Rank(rank) => Some(rank),
-            Place::Coordinator => None,
+            _ => None,
         }
     }
 

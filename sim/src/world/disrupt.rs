@@ -62,6 +62,14 @@ impl Simulation {
                 self.coordinator_input(life, CoordinatorInput::Suspect { rank });
             }
             FaultKind::FailStep { rank } => self.fail_step(rank),
+            // Of a part that does not take part yet.
+            FaultKind::CrashServer { .. }
+            | FaultKind::CancelTurn { .. }
+            | FaultKind::SlowClient { .. }
+            | FaultKind::Drain { .. }
+            | FaultKind::Reconfigure { .. }
+            | FaultKind::ClockStep { .. }
+            | FaultKind::FullDisk { .. } => {}
         }
     }
 
@@ -129,6 +137,7 @@ impl Simulation {
                 process.stopped = Some(Stop::Frozen);
                 node.life
             }
+            Place::Server | Place::Agent(_) => return,
         };
         self.note(place, What::Freezes, [0; 3]);
         self.queue

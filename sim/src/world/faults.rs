@@ -11,9 +11,11 @@ use std::fmt;
 use std::time::Duration;
 
 use selvedge_core::ddp::Rank;
+use serde::{Deserialize, Serialize};
 
+use super::mirrors::RankMirror;
 use super::network::{Latency, Place};
-use super::random::{Concern, Stream};
+use crate::faulty::PlannedFault;
 
 /// What goes wrong in a run.
 ///
@@ -22,7 +24,7 @@ use super::random::{Concern, Stream};
 ///
 /// assert_eq!(WorldConfig::default().faults, Faults::None);
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Faults {
     /// Nothing.
     None,
@@ -42,7 +44,7 @@ pub enum Faults {
 /// assert!(report.plan.faults.is_empty());
 /// # Ok::<(), selvedge_sim::world::WorldError>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// How the network is on the whole.
     pub latency: Latency,
@@ -51,6 +53,90 @@ pub struct Plan {
     pub grace: Duration,
     /// What goes wrong.
     pub faults: Vec<Fault>,
+    /// What becomes of messages between agents and server.
+    pub mail: Mail,
+    /// What the server's backend does wrong.
+    pub backend: Vec<BackendFault>,
+    /// What becomes of compiles.
+    pub compile: CompileFaults,
+    /// What drivers do that they rarely do.
+    pub rare: Rares,
+}
+
+/// What becomes of messages between agents and server: nothing keeps their order, and each is
+/// lost or comes twice by itself. How long they take is [`Latency`]'s.
+///
+/// ```
+/// use selvedge_sim::world::{Mail, Plan};
+///
+/// assert_eq!(Plan::calm().mail, Mail::default());
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mail {
+    /// How many in a thousand are lost.
+    pub loss: u64,
+    /// How many in a thousand come twice.
+    pub duplicate: u64,
+    /// How many in a thousand are overtaken by later ones.
+    pub reorder: u64,
+    /// How much longer those take, at most.
+    pub late: Duration,
+}
+
+/// Something that the server's backend does wrong.
+///
+/// ```
+/// use selvedge_sim::faulty::{Call, Fault, PlannedFault};
+/// use selvedge_sim::world::{BackendFault, Plan};
+///
+/// let planned = PlannedFault { call: Call::Insert, nth: 2, fault: Fault::OutOfMemory };
+/// let plan = Plan { backend: vec![BackendFault { engine: 1, planned }], ..Plan::calm() };
+/// assert_eq!(plan.backend[0].engine, 1, "of the first engine of the run");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendFault {
+    /// In which engine: the first of a run is 1, and each that takes another's place the next.
+    pub engine: u32,
+    /// In which call, and what.
+    pub planned: PlannedFault,
+}
+
+/// What becomes of compiles, each by itself: so many in a thousand fail so.
+///
+/// ```
+/// use selvedge_sim::world::{CompileFaults, Plan};
+///
+/// assert_eq!(Plan::calm().compile, CompileFaults::default());
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompileFaults {
+    /// In a way that may pass.
+    pub transient: u64,
+    /// In a way that will not.
+    pub permanent: u64,
+    /// By a panic.
+    pub panicking: u64,
+    /// Only as what was compiled is run for the first time.
+    pub lazy: u64,
+    /// They do not come back in time.
+    pub hanging: u64,
+    /// What has passed fails later, in use.
+    pub in_use: u64,
+}
+
+/// What drivers do that is allowed and rare: which of it there is in a run, and how often.
+///
+/// ```
+/// use selvedge_sim::world::{Plan, Rares};
+///
+/// assert_eq!(Plan::calm().rare, Rares::default());
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rares {
+    /// Which: a bit each, in the order of the probes that tell of them.
+    pub sites: u64,
+    /// How many times in a thousand.
+    pub per_mille: u64,
 }
 
 /// One thing that goes wrong.
@@ -66,7 +152,7 @@ pub struct Plan {
 /// let fault = Fault { when, kind };
 /// assert_eq!(fault.when, when);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
     /// When.
     pub when: When,
@@ -87,7 +173,7 @@ pub struct Fault {
 /// let fault = Fault { when, kind };
 /// assert_eq!(fault.when, when);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum When {
     /// So long after the beginning.
     At(Duration),
@@ -115,7 +201,7 @@ pub enum When {
 /// let fault = Fault { when, kind };
 /// assert_eq!(fault.when, when);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Moment {
     /// A rank gives to a collective.
     Contributes,
@@ -133,11 +219,21 @@ pub enum Moment {
     Heals,
     /// A rank asks to be admitted after the run has begun.
     Rejoins,
+    /// The server accepts a request.
+    Accepts,
+    /// The server's engine has made a turn that nobody was told of yet.
+    Turns,
+    /// The server has told what came of a turn.
+    Tells,
+    /// A rank begins to compile its step.
+    Compiles,
+    /// A rank's trace is written to.
+    Records,
 }
 
 impl Moment {
     /// All of them.
-    pub const ALL: [Moment; 8] = [
+    pub const ALL: [Moment; 13] = [
         Moment::Contributes,
         Moment::Completes,
         Moment::Votes,
@@ -146,17 +242,27 @@ impl Moment {
         Moment::Flushes,
         Moment::Heals,
         Moment::Rejoins,
+        Moment::Accepts,
+        Moment::Turns,
+        Moment::Tells,
+        Moment::Compiles,
+        Moment::Records,
     ];
+
+    /// Those of the training job itself.
+    pub(super) const fn of_training() -> &'static [Moment] {
+        Moment::ALL.split_at(8).0
+    }
 
     /// How often it comes up in a run, roughly, in an epoch; so that the n-th time is drawn
     /// from times that there are. 0 where it comes only after something else has gone wrong.
-    const fn an_epoch(self, ranks: u64) -> u64 {
+    pub(super) const fn an_epoch(self, ranks: u64) -> u64 {
         match self {
-            Moment::Contributes => 3 * ranks,
-            Moment::Completes => 3,
+            Moment::Contributes | Moment::Records => 3 * ranks,
+            Moment::Completes | Moment::Turns | Moment::Tells => 3,
             Moment::Votes | Moment::Arrives => ranks,
-            Moment::Writes => 1,
-            Moment::Flushes | Moment::Heals | Moment::Rejoins => 0,
+            Moment::Writes | Moment::Accepts => 1,
+            Moment::Flushes | Moment::Heals | Moment::Rejoins | Moment::Compiles => 0,
         }
     }
 }
@@ -174,11 +280,12 @@ impl Moment {
 /// let fault = Fault { when, kind };
 /// assert_eq!(fault.when, when);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FaultKind {
     /// A rank's process dies.
     Crash {
         /// Which.
+        #[serde(with = "RankMirror")]
         rank: Rank,
         /// When another life of it begins, if one does.
         restart: Option<Duration>,
@@ -204,11 +311,13 @@ pub enum FaultKind {
     /// A rank's loop gets stuck for good, with its connections open.
     Stick {
         /// Which.
+        #[serde(with = "RankMirror")]
         rank: Rank,
     },
     /// A rank's work takes so many times as long.
     Slow {
         /// Which.
+        #[serde(with = "RankMirror")]
         rank: Rank,
         /// How many times.
         factor: u32,
@@ -218,6 +327,7 @@ pub enum FaultKind {
     /// The connection of a rank to the coordinator breaks.
     Break {
         /// Which.
+        #[serde(with = "RankMirror")]
         rank: Rank,
     },
     /// Nothing gets from a place to another.
@@ -239,12 +349,60 @@ pub enum FaultKind {
     /// The coordinator takes a live rank for lost.
     Suspect {
         /// Which.
+        #[serde(with = "RankMirror")]
         rank: Rank,
     },
     /// A rank's collective comes to nothing, though nobody has died.
     FailStep {
         /// Which.
+        #[serde(with = "RankMirror")]
         rank: Rank,
+    },
+    /// The server's process dies, with all that it had.
+    CrashServer {
+        /// When another life of it begins.
+        restart: Duration,
+    },
+    /// An agent has enough of the turn under way.
+    CancelTurn {
+        /// Which.
+        agent: u32,
+    },
+    /// An agent reads nothing of what it is sent.
+    SlowClient {
+        /// Which.
+        agent: u32,
+        /// How long.
+        lasts: Duration,
+    },
+    /// The server is drained, and open again some time after it is empty.
+    Drain {
+        /// By when it is to be empty.
+        within: Duration,
+        /// How long it stays closed.
+        closed: Duration,
+    },
+    /// The server is drained, and gets another model if it is empty in time.
+    Reconfigure {
+        /// By when it is to be empty.
+        within: Duration,
+        /// What the model is drawn from.
+        model: u64,
+    },
+    /// A process's clock jumps ahead.
+    ClockStep {
+        /// Which.
+        place: Place,
+        /// How far.
+        by: Duration,
+    },
+    /// The disk that a rank's traces go to is full.
+    FullDisk {
+        /// Which.
+        #[serde(with = "RankMirror")]
+        rank: Rank,
+        /// How long.
+        lasts: Duration,
     },
 }
 
@@ -263,6 +421,13 @@ impl FaultKind {
             FaultKind::Partition { .. } => "partition",
             FaultKind::Suspect { .. } => "suspect",
             FaultKind::FailStep { .. } => "fail-step",
+            FaultKind::CrashServer { .. } => "server-crash",
+            FaultKind::CancelTurn { .. } => "cancel",
+            FaultKind::SlowClient { .. } => "slow-client",
+            FaultKind::Drain { .. } => "drain",
+            FaultKind::Reconfigure { .. } => "reconfigure",
+            FaultKind::ClockStep { .. } => "clock-step",
+            FaultKind::FullDisk { .. } => "full-disk",
         }
     }
 }
@@ -276,9 +441,18 @@ impl FaultKind {
             | FaultKind::Slow { rank, .. }
             | FaultKind::Break { rank }
             | FaultKind::Suspect { rank }
-            | FaultKind::FailStep { rank } => [Some(Place::Rank(rank)), None],
+            | FaultKind::FailStep { rank }
+            | FaultKind::FullDisk { rank, .. } => [Some(Place::Rank(rank)), None],
             FaultKind::CrashCoordinator { .. } => [Some(Place::Coordinator), None],
-            FaultKind::Freeze { place, .. } => [Some(place), None],
+            FaultKind::Freeze { place, .. } | FaultKind::ClockStep { place, .. } => {
+                [Some(place), None]
+            }
+            FaultKind::CrashServer { .. }
+            | FaultKind::Drain { .. }
+            | FaultKind::Reconfigure { .. } => [Some(Place::Server), None],
+            FaultKind::CancelTurn { agent } | FaultKind::SlowClient { agent, .. } => {
+                [Some(Place::Agent(agent)), None]
+            }
             FaultKind::Cut { from, to, .. } => [Some(from), Some(to)],
             // Bits past the last rank are nobody's.
             FaultKind::Partition { .. } => [None, None],
@@ -298,13 +472,11 @@ impl fmt::Display for Fault {
     }
 }
 
-/// What is known about a run before its faults are drawn.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Horizon {
-    pub(super) ranks: u32,
-    pub(super) epochs: u64,
-    /// How long faults may come.
-    pub(super) phase: Duration,
+impl fmt::Display for BackendFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let PlannedFault { call, nth, fault } = self.planned;
+        write!(f, "engine {}, {call} number {nth}: {fault:?}", self.engine)
+    }
 }
 
 const fn ms(ms: u64) -> Duration {
@@ -327,160 +499,25 @@ impl Plan {
             },
             grace: Duration::ZERO,
             faults: Vec::new(),
-        }
-    }
-
-    /// What the seed draws.
-    pub(super) fn draw(seed: u64, horizon: Horizon) -> Plan {
-        let mut swarm = Swarm {
-            stream: Stream::new(seed, Concern::Faults),
-            horizon,
-        };
-        swarm.plan()
-    }
-}
-
-struct Swarm {
-    stream: Stream,
-    horizon: Horizon,
-}
-
-impl Swarm {
-    fn plan(&mut self) -> Plan {
-        let latency = self.latency();
-        let grace = [Duration::ZERO, ms(200), ms(800)];
-        let grace = *self.stream.pick(&grace).unwrap_or(&Duration::ZERO);
-        let mut faults = Vec::new();
-        // Each kind is in every other run, and then between once and a few times.
-        for kind in 0..10 {
-            if !self.stream.chance(350) {
-                continue;
-            }
-            let most = match self.stream.chance(200) {
-                true => 8,
-                false => 2,
-            };
-            for _ in 0..=self.stream.below(most) {
-                let kind = self.kind(kind);
-                let when = self.when();
-                faults.push(Fault { when, kind });
-            }
-        }
-        Plan {
-            latency,
-            grace,
-            faults,
-        }
-    }
-
-    fn latency(&mut self) -> Latency {
-        let slow = self.stream.chance(300);
-        let most = if slow { ms(40) } else { ms(3) };
-        let spikes = *self.stream.pick(&[0, 0, 5, 50]).unwrap_or(&0);
-        let spike = *self.stream.pick(&[ms(50), ms(400)]).unwrap_or(&most);
-        let linger = *(self.stream.pick(&[ms(0), ms(100), ms(900)])).unwrap_or(&most);
-        Latency {
-            most,
-            spikes,
-            spike,
-            notice: self.stream.between(ms(10), ms(2_000)),
-            linger,
-            ..Plan::calm().latency
-        }
-    }
-
-    fn when(&mut self) -> When {
-        let Horizon {
-            ranks,
-            epochs,
-            phase,
-        } = self.horizon;
-        let moment = *(self.stream.pick(&Moment::ALL)).unwrap_or(&Moment::Completes);
-        if self.stream.chance(400) {
-            return When::At(self.stream.between(Duration::ZERO, phase));
-        }
-        let times = match moment.an_epoch(u64::from(ranks)) {
-            0 => 4,
-            times => times * epochs / 2,
-        };
-        let nth = self.stream.below(times.max(1)) as u32;
-        let far = *(self.stream.pick(&[ms(0), ms(3), ms(30)])).unwrap_or(&ms(0));
-        let plus = self.stream.between(Duration::ZERO, far);
-        When::After { moment, nth, plus }
-    }
-
-    fn rank(&mut self) -> Rank {
-        Rank(self.stream.below(u64::from(self.horizon.ranks)) as u32)
-    }
-
-    fn place(&mut self) -> Place {
-        match self.stream.below(u64::from(self.horizon.ranks) + 1) {
-            0 => Place::Coordinator,
-            n => Place::Rank(Rank(n as u32 - 1)),
-        }
-    }
-
-    /// Another life begins a moment after, later than anybody waits, or never.
-    fn restart(&mut self) -> Option<Duration> {
-        match self.stream.below(10) {
-            0 => None,
-            1..=3 => Some(self.stream.between(ms(1), ms(20))),
-            _ => Some(self.stream.between(ms(20), ms(2_500))),
-        }
-    }
-
-    /// Short, or longer than anybody waits.
-    fn lasts(&mut self) -> Duration {
-        match self.stream.chance(500) {
-            true => self.stream.between(ms(1), ms(400)),
-            false => self.stream.between(ms(400), ms(5_000)),
-        }
-    }
-
-    fn kind(&mut self, kind: u32) -> FaultKind {
-        match kind {
-            0 => FaultKind::Crash {
-                rank: self.rank(),
-                restart: self.restart(),
-                machine: self.stream.chance(300),
+            mail: Mail {
+                loss: 0,
+                duplicate: 0,
+                reorder: 0,
+                late: Duration::ZERO,
             },
-            1 => FaultKind::CrashCoordinator {
-                restart: self.restart(),
-                kept: self.stream.chance(500),
-                machine: self.stream.chance(300),
+            backend: Vec::new(),
+            compile: CompileFaults {
+                transient: 0,
+                permanent: 0,
+                panicking: 0,
+                lazy: 0,
+                hanging: 0,
+                in_use: 0,
             },
-            2 => FaultKind::Freeze {
-                place: self.place(),
-                lasts: self.lasts(),
+            rare: Rares {
+                sites: 0,
+                per_mille: 0,
             },
-            3 => FaultKind::Stick { rank: self.rank() },
-            4 => FaultKind::Slow {
-                rank: self.rank(),
-                factor: 2 + self.stream.below(30) as u32,
-                lasts: self.lasts(),
-            },
-            5 => FaultKind::Break { rank: self.rank() },
-            6 => {
-                let from = self.place();
-                let mut to = self.place();
-                if from == to {
-                    to = match from {
-                        Place::Coordinator => Place::Rank(Rank(0)),
-                        Place::Rank(_) => Place::Coordinator,
-                    };
-                }
-                FaultKind::Cut {
-                    from,
-                    to,
-                    lasts: self.lasts(),
-                }
-            }
-            7 => FaultKind::Partition {
-                side: 1 + self.stream.below((1 << self.horizon.ranks.min(63)) - 1),
-                lasts: self.lasts(),
-            },
-            8 => FaultKind::Suspect { rank: self.rank() },
-            _ => FaultKind::FailStep { rank: self.rank() },
         }
     }
 }

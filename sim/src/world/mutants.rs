@@ -6,6 +6,7 @@ use selvedge_core::ddp::{
     CoordinatorEvent, CoordinatorSays, CoordinatorState, CoordinatorWait, Durable, Incarnation,
     Member, Rank, RankSays, RankWait, Reduced, ToCoordinator, ToRank, View,
 };
+use serde::{Deserialize, Serialize};
 
 use super::run::Simulation;
 
@@ -17,7 +18,7 @@ use super::run::Simulation;
 /// assert_eq!(WorldConfig::default().mutant, Mutant::None);
 /// assert!(Mutant::ALL.contains(&Mutant::NoFlush));
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Mutant {
     /// Nothing.
     None,

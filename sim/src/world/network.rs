@@ -12,11 +12,14 @@
 //! The network plans [`Wire`] events and is told when they are due; it holds no clock.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::time::Duration;
 
 use selvedge_core::ddp::Rank;
 use selvedge_core::time::Instant;
+use serde::{Deserialize, Serialize};
 
+use super::mirrors::RankMirror;
 use super::random::Stream;
 
 /// Where a process runs.
@@ -27,20 +30,42 @@ use super::random::Stream;
 ///
 /// assert!(Place::Coordinator < Place::Rank(Rank(0)));
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Place {
     /// The coordinator's.
     Coordinator,
     /// A rank's.
-    Rank(Rank),
+    Rank(#[serde(with = "RankMirror")] Rank),
+    /// That of the server: the batch engine and its front end.
+    Server,
+    /// An agent's, by its number.
+    Agent(u32),
 }
 
 impl Place {
-    /// A number for it, from 0 without gaps.
+    /// A number for it: the coordinator's is 0 and the ranks follow without gaps. After the last
+    /// rank that there may be (see [`WorldError::Ranks`](super::WorldError::Ranks)) come the
+    /// server and the agents.
     pub(super) const fn index(self) -> usize {
         match self {
             Place::Coordinator => 0,
             Place::Rank(rank) => rank.0 as usize + 1,
+            Place::Server => MOST_RANKS + 1,
+            Place::Agent(agent) => MOST_RANKS + 2 + agent as usize,
+        }
+    }
+}
+
+/// Ranks that there may be.
+pub(super) const MOST_RANKS: usize = 256;
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Coordinator => f.write_str("coordinator"),
+            Place::Rank(rank) => rank.fmt(f),
+            Place::Server => f.write_str("server"),
+            Place::Agent(agent) => write!(f, "agent {agent}"),
         }
     }
 }
@@ -116,7 +141,7 @@ pub(super) enum Told<M> {
 /// assert!(report.plan.latency.least <= report.plan.latency.most);
 /// # Ok::<(), selvedge_sim::world::WorldError>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Latency {
     /// The least time a message takes.
     pub least: Duration,

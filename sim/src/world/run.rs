@@ -14,12 +14,13 @@ use super::chain::{Chain, Happened, What};
 use super::clock::{EventQueue, VirtualClock};
 use super::collective::{Collectives, Receiver};
 use super::coordinator::{CoordinatorInput, CoordinatorNode};
-use super::faults::{Faults, Horizon, Moment, Plan, When};
+use super::faults::{Faults, Moment, Plan, When};
 use super::network::{Endpoint, Network, Place, Told, Wire};
 use super::probes::{Probe, Probes};
 use super::properties::{Checks, Kept, no_false_alarm};
 use super::random::{Concern, Stream};
 use super::ranks::{End, RankInput, RankNode};
+use super::swarm::Horizon;
 use super::{Violation, WorldConfig, WorldReport};
 
 /// What goes over a connection.
@@ -213,6 +214,7 @@ impl Simulation {
             Event::Thaw { place, life } => match place {
                 Place::Coordinator => self.thaw_coordinator(life),
                 Place::Rank(rank) => self.thaw_rank(rank, life),
+                Place::Server | Place::Agent(_) => {}
             },
             Event::Hurry(rank) => self.node(rank).slow = 1,
             Event::Calm => self.becomes_calm(),
@@ -265,6 +267,8 @@ impl Simulation {
         match to.place {
             Place::Coordinator => self.coordinator_input(life, CoordinatorInput::Told(told)),
             Place::Rank(rank) => self.rank_input(rank, life, RankInput::Told(told)),
+            // They have a network of their own.
+            Place::Server | Place::Agent(_) => {}
         }
     }
 

@@ -101,8 +101,7 @@ impl WorldReport {
         }
         let who = match happened.place {
             None => "world".to_owned(),
-            Some(Place::Coordinator) => "coordinator".to_owned(),
-            Some(Place::Rank(rank)) => rank.to_string(),
+            Some(place) => place.to_string(),
         };
         let _ = write!(out, " {who}: {happened}");
         let fault = (happened.what == What::Fault)

@@ -40,7 +40,10 @@ impl Blame {
 
     /// A fault has to do with a place.
     pub(in crate::world) fn touch(&mut self, place: Place, by: &FaultKind) {
-        let touched = &mut self.touched[place.index()];
+        // Server and agents are no part of the job.
+        let Some(touched) = self.touched.get_mut(place.index()) else {
+            return;
+        };
         touched.at_all = true;
         match by {
             // Who was told that a step failed, or was connected again, is as well off as before.
@@ -52,7 +55,15 @@ impl Blame {
             | FaultKind::Freeze { .. }
             | FaultKind::Stick { .. }
             | FaultKind::Cut { .. }
+            | FaultKind::ClockStep { .. }
             | FaultKind::Partition { .. } => (touched.held_up, touched.cut_off) = (true, true),
+            // They have nothing to do with who is a member.
+            FaultKind::FullDisk { .. }
+            | FaultKind::CrashServer { .. }
+            | FaultKind::CancelTurn { .. }
+            | FaultKind::SlowClient { .. }
+            | FaultKind::Drain { .. }
+            | FaultKind::Reconfigure { .. } => {}
         }
     }
 
