@@ -9,6 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::Engine;
+use crate::campaign::WorldBody;
 use crate::engines::odometer::Odometer;
 use crate::explorer::runtime;
 use crate::lock;
@@ -29,8 +30,8 @@ use crate::trace::{self, Operation};
 /// ```
 pub type BodyFn = fn(&Cx) -> Observation;
 
-/// What the engines run: a body on threads, made with [`bodies!`](crate::bodies), a model, or
-/// both.
+/// What the engines run: a body on threads, made with [`bodies!`](crate::bodies), a model, a
+/// world, or several of them.
 ///
 /// ```
 /// use selvedge_sim::{Bodies, Cx, Engine, Observation, bodies, platform::Platform};
@@ -47,6 +48,8 @@ pub struct Bodies {
     pub threads: Option<Threads>,
     /// For the engine that searches models.
     pub model: Option<ModelBody>,
+    /// For the engine that simulates worlds.
+    pub world: Option<WorldBody>,
 }
 
 impl Bodies {
@@ -56,6 +59,7 @@ impl Bodies {
         Bodies {
             threads: Some(threads),
             model: None,
+            world: None,
         }
     }
 
@@ -65,6 +69,17 @@ impl Bodies {
         Bodies {
             threads: None,
             model: Some(model),
+            world: None,
+        }
+    }
+
+    /// A world alone.
+    #[must_use]
+    pub const fn of_world(world: WorldBody) -> Self {
+        Bodies {
+            threads: None,
+            model: None,
+            world: Some(world),
         }
     }
 
@@ -74,6 +89,7 @@ impl Bodies {
         Bodies {
             threads: self.threads,
             model: Some(model),
+            world: self.world,
         }
     }
 
@@ -82,6 +98,7 @@ impl Bodies {
     pub fn runs_under(&self, engine: Engine) -> bool {
         match engine {
             Engine::Stateright => self.model.is_some(),
+            Engine::World => self.world.is_some(),
             _ => self.threads.is_some(),
         }
     }

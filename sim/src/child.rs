@@ -46,6 +46,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::campaign::CampaignFigures;
 use crate::explorer::Escalation;
 use crate::model::Figures;
 use crate::trace::Trace;
@@ -150,6 +151,9 @@ pub struct Outcome {
     pub escalation: Option<Escalation>,
     /// What the search of a model cost.
     pub figures: Option<Figures>,
+    /// What the runs of a world have been through; of one that was interrupted, as far as it had
+    /// told.
+    pub campaign: Option<CampaignFigures>,
 }
 
 impl Outcome {
@@ -169,7 +173,7 @@ impl Outcome {
                     executions,
                 }
             }
-            Some(End::Shrunk { .. }) => Verdict::EngineError {
+            Some(End::Shrunk { .. } | End::ShrunkWorld { .. }) => Verdict::EngineError {
                 what: "it was asked to search, and shrank".to_owned(),
                 executions,
             },
@@ -311,6 +315,19 @@ impl Children {
         interrupted: &AtomicBool,
         mut progress: impl FnMut(u64),
     ) -> io::Result<Outcome> {
+        self.run_watched(request, interrupted, |outcome| progress(outcome.executions))
+    }
+
+    /// As [`Children::run`]; `progress` is told all that the child has told by then.
+    ///
+    /// # Errors
+    /// As [`Children::run`].
+    pub fn run_watched(
+        &self,
+        request: &Request,
+        interrupted: &AtomicBool,
+        mut progress: impl FnMut(&Outcome),
+    ) -> io::Result<Outcome> {
         // ORDERING: Relaxed. Only distinctness matters.
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let file = |ending: &str| self.dir.path().join(format!("{number}.{ending}"));
@@ -344,7 +361,7 @@ impl Children {
             }
             if told.elapsed() > Duration::from_millis(200) {
                 told = Instant::now();
-                progress(read(&spec.record).executions);
+                progress(&read(&spec.record));
             }
             thread::sleep(POLL);
         };
@@ -411,7 +428,13 @@ fn read(records: &Path) -> Outcome {
     let text = fs::read_to_string(records).unwrap_or_default();
     for line in text.lines() {
         match serde_json::from_str(line) {
-            Ok(Record::Progress { executions }) => outcome.executions = executions,
+            Ok(Record::Progress {
+                executions,
+                campaign,
+            }) => {
+                outcome.executions = executions;
+                outcome.campaign = campaign;
+            }
             Ok(Record::Ended {
                 end,
                 executions,
@@ -421,6 +444,7 @@ fn read(records: &Path) -> Outcome {
                 more_observations,
                 escalation,
                 figures,
+                campaign,
             }) => {
                 outcome = Outcome {
                     end: Some(end),
@@ -431,6 +455,7 @@ fn read(records: &Path) -> Outcome {
                     more_observations,
                     escalation,
                     figures,
+                    campaign,
                 };
             }
             Ok(Record::Started { .. }) | Err(_) => {}

@@ -10,6 +10,7 @@
 //! | `shuttle` | random, PCT and URW schedules, a third each | weak memory; completeness |
 //! | `shuttle:S` | one strategy: `random`, `pct` or `urw` | the same |
 //! | `stateright` | every state of a model of the code's own state types | what the model leaves out |
+//! | `world` | the whole system in virtual time under faults, a run a seed | completeness |
 
 pub(crate) mod explorer;
 pub(crate) mod loom;
@@ -17,6 +18,7 @@ pub(crate) mod native;
 pub(crate) mod odometer;
 pub(crate) mod shuttle;
 pub(crate) mod stateright;
+pub(crate) mod world;
 
 use std::fmt;
 use std::str::FromStr;
@@ -30,6 +32,9 @@ use crate::{Bodies, Verdict};
 
 /// Does what the spec says, on the calling thread.
 pub(crate) fn execute(host: &Arc<Host>, spec: &UnitSpec, bodies: &Bodies) -> End {
+    if let (Engine::World, Some(body)) = (spec.engine, bodies.world) {
+        return world::execute(host, spec, body);
+    }
     match (spec.engine, bodies.threads, bodies.model) {
         (Engine::Native, Some(body), _) => native::execute(host, spec, body.native),
         (Engine::Explorer { preemptions }, Some(body), _) => {
@@ -79,6 +84,8 @@ pub enum Engine {
     },
     /// Stateright, on a scenario's model.
     Stateright,
+    /// The simulated world, on a scenario's configurations.
+    World,
 }
 
 /// How shuttle draws schedules.
@@ -118,7 +125,7 @@ impl Strategy {
 
 impl Engine {
     /// The engine's name without parameters: `native`, `explorer`, `loom`, `shuttle`,
-    /// `stateright`.
+    /// `stateright`, `world`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -127,10 +134,11 @@ impl Engine {
             Engine::Loom { .. } => "loom",
             Engine::Shuttle { .. } => "shuttle",
             Engine::Stateright => "stateright",
+            Engine::World => "world",
         }
     }
 
-    /// What the engine counts: executions, or the states of a model.
+    /// What the engine counts: executions, the states of a model, or the seeds of a world.
     ///
     /// ```
     /// assert_eq!(selvedge_sim::Engine::Stateright.counts(), "states");
@@ -139,6 +147,7 @@ impl Engine {
     pub fn counts(self) -> &'static str {
         match self {
             Engine::Stateright => "states",
+            Engine::World => "seeds",
             _ => "executions",
         }
     }
@@ -172,7 +181,7 @@ impl Engine {
                 bound: format!("at most {bound} preemptions, C11 as loom models it"),
                 executions,
             },
-            Engine::Shuttle { .. } => Verdict::Sampled {
+            Engine::Shuttle { .. } | Engine::World => Verdict::Sampled {
                 executions,
                 strategy: drawn.to_owned(),
             },
@@ -217,7 +226,7 @@ impl fmt::Display for Engine {
 /// ```
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error(
-    "there is no engine '{0}'; engines are native, explorer, explorer:N, loom, loom:N (at most N preemptions), shuttle, shuttle:random, shuttle:pct, shuttle:urw, stateright"
+    "there is no engine '{0}'; engines are native, explorer, explorer:N, loom, loom:N (at most N preemptions), shuttle, shuttle:random, shuttle:pct, shuttle:urw, stateright, world"
 )]
 pub struct UnknownEngine(pub String);
 
@@ -233,6 +242,7 @@ impl FromStr for Engine {
         match (name, parameter) {
             ("native", None) => Ok(Engine::Native),
             ("stateright", None) => Ok(Engine::Stateright),
+            ("world", None) => Ok(Engine::World),
             ("explorer", None) => Ok(Engine::Explorer { preemptions: None }),
             ("explorer", Some(bound)) => Ok(Engine::Explorer {
                 preemptions: Some(bound.parse().map_err(|_| unknown())?),
@@ -272,6 +282,7 @@ mod tests {
             "shuttle:pct",
             "shuttle:urw",
             "stateright",
+            "world",
         ];
         for text in texts {
             assert_eq!(text.parse::<Engine>().unwrap().to_string(), text);
@@ -286,6 +297,7 @@ mod tests {
             "explorer:-1",
             "shuttle:dfs",
             "stateright:2",
+            "world:2",
         ] {
             assert!(text.parse::<Engine>().is_err(), "{text}");
         }

@@ -33,10 +33,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::body::{self, Observation, Violation};
+use crate::campaign::CampaignFigures;
 use crate::explorer::Escalation;
 use crate::model::Figures;
 use crate::trace::{self, Trace};
 use crate::unit::{End, Record, UnitSpec};
+use crate::world::WorldReport;
 use crate::{Bodies, DecisionLog, Engine, Failure, FailureKind, engines, lock, panics};
 
 /// How often the child writes how far it is.
@@ -56,10 +58,13 @@ pub(crate) struct Host {
     limit: Duration,
     executions: AtomicU64,
     beats: AtomicU64,
+    /// How much longer than others one execution may take, in milliseconds.
+    patience_ms: AtomicU64,
     observations: Mutex<Observations>,
     log: Mutex<Option<LogSource>>,
     escalation: Mutex<Option<Escalation>>,
     figures: Mutex<Option<Figures>>,
+    campaign: Mutex<Option<CampaignFigures>>,
 }
 
 /// Tells the decision log of the execution that just failed.
@@ -84,10 +89,12 @@ impl Host {
             limit,
             executions: AtomicU64::new(0),
             beats: AtomicU64::new(0),
+            patience_ms: AtomicU64::new(0),
             observations: Mutex::default(),
             log: Mutex::default(),
             escalation: Mutex::default(),
             figures: Mutex::default(),
+            campaign: Mutex::default(),
         }
     }
 
@@ -158,6 +165,37 @@ impl Host {
     /// What a search cost.
     pub(crate) fn set_figures(&self, figures: Figures) {
         *lock(&self.figures) = Some(figures);
+    }
+
+    /// From now on an execution may take so much longer than is usual before it counts as stuck.
+    pub(crate) fn allow(&self, more: Duration) {
+        let more = u64::try_from(more.as_millis()).unwrap_or(u64::MAX);
+        // ORDERING: Relaxed, as above. What is known later is known soon enough.
+        self.patience_ms.store(more, Ordering::Relaxed);
+        self.beat();
+    }
+
+    /// A run of a world is over; with `hash`, its digest is kept.
+    pub(crate) fn count_world(&self, report: &WorldReport, hash: bool) {
+        let mut campaign = lock(&self.campaign);
+        let figures = campaign.get_or_insert_default();
+        figures.count(report);
+        if hash {
+            figures.hashes.push(report.hash);
+        }
+    }
+
+    /// What the runs of a world have been through; the digests only at the end, for there may be
+    /// many.
+    fn campaign_so_far(&self) -> Option<CampaignFigures> {
+        let campaign = lock(&self.campaign);
+        campaign.as_ref().map(CampaignFigures::without_hashes)
+    }
+
+    fn stuck_after(&self) -> Duration {
+        // ORDERING: Relaxed, as above.
+        let more = self.patience_ms.load(Ordering::Relaxed);
+        STUCK_AFTER.saturating_add(Duration::from_millis(more))
     }
 
     fn violated(&self, failure: Failure) -> End {
@@ -272,7 +310,10 @@ pub fn run(spec: &UnitSpec, bodies: &Bodies) -> io::Result<()> {
         let executions = host.executions();
         if executions != seen.0 {
             seen = (executions, Instant::now());
-            records.write(&Record::Progress { executions })?;
+            records.write(&Record::Progress {
+                executions,
+                campaign: host.campaign_so_far(),
+            })?;
         }
         // ORDERING: Relaxed. It is looked at again soon.
         let beat = host.beats.load(Ordering::Relaxed);
@@ -280,7 +321,7 @@ pub fn run(spec: &UnitSpec, bodies: &Bodies) -> io::Result<()> {
             (beats, seen.1) = (beat, Instant::now());
         }
         let still = seen.1.elapsed();
-        if still > STUCK_AFTER {
+        if still > host.stuck_after() {
             break stuck(&host, spec.engine, still);
         }
     };
@@ -297,6 +338,7 @@ pub fn run(spec: &UnitSpec, bodies: &Bodies) -> io::Result<()> {
         more_observations: seen.more,
         escalation: lock(&host.escalation).clone(),
         figures: *lock(&host.figures),
+        campaign: std::mem::take(&mut *lock(&host.campaign)),
     })
 }
 

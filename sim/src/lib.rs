@@ -62,6 +62,7 @@
 //! | `shuttle` | schedules drawn at random, for what is too large for the others | most schedules; weak memory |
 //! | `native` | real threads on this machine | rare schedules |
 //! | `stateright` | every state of a [`model`] | what the model leaves out |
+//! | `world` | the whole system in virtual time under faults: see [`campaign`] | most runs |
 //!
 //! A search that ended by itself is [`Exhausted`](Verdict::Exhausted), or
 //! [`Bounded`](Verdict::Bounded) by N; what was drawn is [`Sampled`](Verdict::Sampled). One that
@@ -93,6 +94,7 @@
 //! failure's decision log into a [`Seed`].
 
 mod body;
+pub mod campaign;
 pub mod child;
 pub mod content;
 mod engines;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Engine;
+use crate::world::WorldConfig;
 
 /// Everything needed to run one execution again.
 ///
@@ -39,6 +40,9 @@ pub enum DecisionLog {
         /// Whether no path is shorter.
         shortest: bool,
     },
+    /// A run of the world, with the plan of all that goes wrong in it. Where the code under test
+    /// panicked before the plan was known, what draws it: the same plan again.
+    World(Box<WorldConfig>),
 }
 
 impl DecisionLog {
@@ -51,6 +55,7 @@ impl DecisionLog {
             DecisionLog::Checkpoint { .. } => matches!(engine, Engine::Loom { .. }),
             DecisionLog::Workload { .. } => engine == Engine::Native,
             DecisionLog::Path { .. } => engine == Engine::Stateright,
+            DecisionLog::World(_) => engine == Engine::World,
         }
     }
 }

@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
+use crate::campaign::{FaultTried, WorldSize};
 use crate::child::{Children, Outcome, Request};
 use crate::shrink::{Flip, Size};
 use crate::trace::Trace;
@@ -93,6 +94,33 @@ impl Smaller {
     }
 }
 
+/// A seed of a run of the world, made smaller.
+///
+/// ```
+/// use selvedge_sim::campaign::FaultTried;
+/// use selvedge_sim::reduce::SmallerWorld;
+///
+/// /// The faults without which it does not fail.
+/// fn needed(smaller: &SmallerWorld) -> Vec<&FaultTried> {
+///     smaller.faults.iter().filter(|fault| fault.critical == Some(true)).collect()
+/// }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SmallerWorld {
+    /// The seed that is left.
+    pub seed: Seed,
+    /// The size at first.
+    pub before: WorldSize,
+    /// The size now.
+    pub after: WorldSize,
+    /// Runs it took.
+    pub runs: u64,
+    /// Whether there was no time for more.
+    pub cut: bool,
+    /// Every fault that is left, and whether the failure needs it.
+    pub faults: Vec<FaultTried>,
+}
+
 /// What became of a wish to make a seed smaller.
 ///
 /// ```
@@ -100,6 +128,7 @@ impl Smaller {
 ///
 /// let words = match Shrinking::Impossible("there is no schedule") {
 ///     Shrinking::Done(smaller) => smaller.seed.to_string(),
+///     Shrinking::World(smaller) => smaller.seed.to_string(),
 ///     Shrinking::Least(why) | Shrinking::Impossible(why) => format!("as it was: {why}"),
 ///     Shrinking::Stale(why) => format!("stale: {why}"),
 ///     Shrinking::Failed(what) => format!("the engine failed: {what}"),
@@ -115,6 +144,8 @@ impl Smaller {
 pub enum Shrinking {
     /// It is as small as we could make it.
     Done(Smaller),
+    /// The same, of a run of the world.
+    World(SmallerWorld),
     /// Nothing smaller fails so, for this reason.
     Least(&'static str),
     /// The engine has nothing that could be made smaller.
@@ -192,7 +223,9 @@ impl Children {
         interrupted: &AtomicBool,
     ) -> io::Result<Shrinking> {
         match (&seed.log, seed.engine) {
-            (DecisionLog::Schedule(_), _) => self.examine(seed, true, limit, interrupted),
+            (DecisionLog::Schedule(_) | DecisionLog::World(_), _) => {
+                self.examine(seed, true, limit, interrupted)
+            }
             (DecisionLog::Checkpoint { path, .. }, Engine::Loom { .. }) => {
                 self.shrink_checkpoint(seed, path, limit, interrupted)
             }
@@ -231,6 +264,26 @@ impl Children {
         })
     }
 
+    /// Which of the faults its plan has a seed's failure needs: empty where it is no run of the
+    /// world, or there was no time.
+    ///
+    /// # Errors
+    /// As [`Children::run`].
+    pub fn faults_of(
+        &self,
+        seed: &Seed,
+        limit: Duration,
+        interrupted: &AtomicBool,
+    ) -> io::Result<Vec<FaultTried>> {
+        if !matches!(seed.log, DecisionLog::World(_)) {
+            return Ok(Vec::new());
+        }
+        Ok(match self.examine(seed, false, limit, interrupted)? {
+            Shrinking::World(examined) => examined.faults,
+            _ => Vec::new(),
+        })
+    }
+
     fn examine(
         &self,
         seed: &Seed,
@@ -257,6 +310,18 @@ impl Children {
                 least: shrunk.least,
                 cut: shrunk.cut,
                 switches: shrunk.switches,
+            }),
+            Some(End::ShrunkWorld { run }) => Shrinking::World(SmallerWorld {
+                seed: Seed {
+                    trace: Some(run.hash),
+                    log: DecisionLog::World(Box::new(run.config)),
+                    ..seed.clone()
+                },
+                before: run.before,
+                after: run.after,
+                runs: run.runs,
+                cut: run.cut,
+                faults: run.faults,
             }),
             other => unshrunk(other),
         })
@@ -364,6 +429,7 @@ fn unshrunk(end: Option<End>) -> Shrinking {
             End::Complete { .. }
             | End::Shrunk { .. }
             | End::Followed { .. }
+            | End::ShrunkWorld { .. }
             | End::Estimated { .. },
         ) => Shrinking::Failed("it did something else than it was asked to".to_owned()),
     }

@@ -24,7 +24,7 @@ use std::time::Duration;
 use crate::child::{Children, Request};
 use crate::trace::Trace;
 use crate::unit::{End, Task};
-use crate::{DecisionLog, Failure, Seed};
+use crate::{DecisionLog, Engine, Failure, Seed};
 
 /// What a replay came to.
 ///
@@ -113,6 +113,7 @@ impl Children {
                 End::Complete { .. }
                 | End::Shrunk { .. }
                 | End::Followed { .. }
+                | End::ShrunkWorld { .. }
                 | End::Estimated { .. },
             ) => Replayed::Failed("it did something else than to replay".to_owned()),
             Some(End::Cut) => Replayed::Cut,
@@ -130,6 +131,13 @@ fn stale(seed: &Seed, failure: &Failure, hash: Option<u64>) -> Option<String> {
         ));
     }
     match (seed.trace, hash) {
+        (Some(wanted), Some(got)) if wanted != got && seed.engine == Engine::World => {
+            Some(format!(
+                "it fails as it did, after other events (hash {got:016x}, not {wanted:016x}): the \
+                 code has changed since; a seed holds no record of the events as they were, so \
+                 which one differs first is not known"
+            ))
+        }
         (Some(wanted), Some(got)) if wanted != got => Some(format!(
             "it fails as it did, by other steps (trace {got:016x}, not {wanted:016x}): \
              the code has changed since"

@@ -269,6 +269,7 @@ mod tests {
                 actions: vec![0, 1],
                 shortest: true,
             },
+            DecisionLog::World(Box::default()),
         ];
         // Of these logs, by place, the one that each leaves.
         let leaves = [
@@ -280,6 +281,7 @@ mod tests {
             ("loom:2", 1),
             ("native", 2),
             ("stateright", 3),
+            ("world", 4),
         ];
         for (engine, own) in leaves {
             for (place, log) in logs.iter().enumerate() {

@@ -115,7 +115,8 @@ pub fn html(trace: &Trace, title: &str, source: &dyn Fn(&Site) -> Option<String>
 }
 
 /// JSON in the Trace Event Format, which `ui.perfetto.dev` and `chrome://tracing` open. An event
-/// takes one microsecond: the order is what is drawn, not durations.
+/// takes one microsecond: the order is what is drawn, not durations. In a run of the world
+/// everything has its virtual time, and faults, lives and stops last as long as they did.
 ///
 /// ```
 /// use selvedge_sim::timeline;

@@ -24,12 +24,15 @@
 
 mod recorder;
 pub mod stale;
+mod timed;
 pub mod waits;
 
 use serde::{Deserialize, Serialize};
 
 use crate::log::path_of;
 use crate::{Failure, TaskName};
+
+pub use self::timed::{FaultMark, Lasting, LastingKind, Timed};
 
 pub(crate) use self::recorder::{
     Pending, Place, Word, chose, created, finished, note, place_of, resumed, spawned, start,
@@ -77,6 +80,9 @@ pub struct Trace {
     pub switches: Vec<Switch>,
     /// How it failed, if it did.
     pub failure: Option<Failure>,
+    /// When what happened, where there is time: in a run of the simulated world.
+    #[serde(default)]
+    pub timed: Option<Box<Timed>>,
 }
 
 /// Something that tasks share.
@@ -453,9 +459,13 @@ impl Trace {
     }
 
     /// Tells this execution apart from others: equal for equal executions on any machine. It
-    /// covers who did what to what in which order and what atomics held, not lines of source.
+    /// covers who did what to what in which order and what atomics held, not lines of source. Of a
+    /// run of the world it is [`Timed::digest`].
     #[must_use]
     pub fn hash(&self) -> u64 {
+        if let Some(timed) = &self.timed {
+            return timed.digest;
+        }
         self.hashes().last().copied().unwrap_or(CHAIN_START)
     }
 

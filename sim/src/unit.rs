@@ -40,6 +40,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::campaign::{Campaign, CampaignFigures, SmallerRun};
 use crate::explorer::{Escalation, Estimate};
 use crate::model::Figures;
 use crate::trace::Trace;
@@ -149,6 +150,8 @@ pub enum Task {
         /// How many executions, for the engines that draw them. Loom goes on until done.
         executions: u64,
     },
+    /// Run these seeds of a world.
+    Campaign(Campaign),
     /// Estimate how many executions the explorer's full search would run.
     Estimate {
         /// What the probes are drawn from.
@@ -188,7 +191,7 @@ pub enum Task {
 /// ```
 /// use selvedge_sim::unit::Record;
 ///
-/// let line = serde_json::to_string(&Record::Progress { executions: 12 })?;
+/// let line = serde_json::to_string(&Record::Progress { executions: 12, campaign: None })?;
 /// assert_eq!(line, r#"{"event":"progress","executions":12}"#);
 /// # Ok::<(), serde_json::Error>(())
 /// ```
@@ -204,6 +207,9 @@ pub enum Record {
     Progress {
         /// How many.
         executions: u64,
+        /// What the runs of a world have been through.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        campaign: Option<CampaignFigures>,
     },
     /// The run is over.
     Ended {
@@ -225,6 +231,9 @@ pub enum Record {
         /// What the search of a model cost.
         #[serde(default)]
         figures: Option<Figures>,
+        /// What the runs of a world have been through.
+        #[serde(default)]
+        campaign: Option<CampaignFigures>,
     },
 }
 
@@ -274,6 +283,11 @@ pub enum End {
         kept: u64,
         /// All of its steps.
         of: u64,
+    },
+    /// A run of the world was made smaller, or its faults were tried.
+    ShrunkWorld {
+        /// What is left of it.
+        run: Box<SmallerRun>,
     },
     /// The search was estimated.
     Estimated {

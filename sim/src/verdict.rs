@@ -20,6 +20,8 @@ pub enum FailureKind {
     Deadlock,
     /// Nobody gets anywhere: the step bound was reached, or an execution hung.
     Liveness,
+    /// What should be the same execution again was another one.
+    Nondeterminism,
 }
 
 /// A property found not to hold.

@@ -83,7 +83,11 @@ pub(crate) fn execute(
             let estimate = explorer.probe(*probes, *seed, searched);
             return End::Estimated { estimate };
         }
-        Task::Replay { .. } | Task::Shrink { .. } | Task::Follow { .. } | Task::Capture { .. } => {
+        Task::Replay { .. }
+        | Task::Campaign(_)
+        | Task::Shrink { .. }
+        | Task::Follow { .. }
+        | Task::Capture { .. } => {
             return End::Failed {
                 what: "the explorer follows a schedule, nothing else".to_owned(),
             };

@@ -75,7 +75,11 @@ pub(crate) fn execute(
             builder.checkpoint_file = Some(checkpoint);
             true
         }
-        Task::Replay { .. } | Task::Shrink { .. } | Task::Follow { .. } | Task::Estimate { .. } => {
+        Task::Replay { .. }
+        | Task::Campaign(_)
+        | Task::Shrink { .. }
+        | Task::Follow { .. }
+        | Task::Estimate { .. } => {
             return End::Failed {
                 what: "loom follows a checkpoint, nothing else".to_owned(),
             };

@@ -35,6 +35,7 @@ pub(crate) fn execute(host: &Host, spec: &UnitSpec, body: BodyFn) -> End {
             }
         }
         Task::Replay { .. }
+        | Task::Campaign(_)
         | Task::Shrink { .. }
         | Task::Follow { .. }
         | Task::Capture { .. }

@@ -109,6 +109,7 @@ pub(crate) fn execute(host: &Arc<Host>, spec: &UnitSpec, strategy: Strategy, bod
             None => End::no_longer_fails(),
         },
         Task::Replay { .. }
+        | Task::Campaign(_)
         | Task::Shrink { .. }
         | Task::Follow { .. }
         | Task::Capture { .. }

@@ -20,6 +20,7 @@ pub(crate) fn execute(host: &Arc<Host>, spec: &UnitSpec, body: ModelBody) -> End
             log: DecisionLog::Path { actions, .. },
         } => follow(host, body, actions),
         Task::Replay { .. }
+        | Task::Campaign(_)
         | Task::Shrink { .. }
         | Task::Follow { .. }
         | Task::Capture { .. }

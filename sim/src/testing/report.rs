@@ -127,6 +127,7 @@ fn smaller(test: &Test, children: &Children, seed: &Seed) -> Result<Smallest, St
     let cannot = |error| format!("cannot run its child process: {error}");
     let smaller = match (children.shrink(seed, settings.shrink, &NEVER)).map_err(cannot)? {
         Shrinking::Done(smaller) => smaller,
+        Shrinking::World(_) => return Err("tests run no worlds".to_owned()),
         Shrinking::Least(why) | Shrinking::Impossible(why) => return Err(why.to_owned()),
         Shrinking::Stale(why) => return Err(why),
         Shrinking::Failed(what) => return Err(format!("the engine failed: {what}")),

@@ -61,6 +61,8 @@ struct ObjectData {
 #[derive(Serialize)]
 struct EventData {
     lane: usize,
+    /// When it was, where there is time.
+    at: Option<String>,
     say: String,
     /// Names and values, in the order in which they are shown.
     facts: Vec<(&'static str, String)>,
@@ -250,13 +252,19 @@ fn data(scene: &Scene<'_>, source: &dyn Fn(&Site) -> Option<String>) -> Data {
 }
 
 fn event(scene: &Scene<'_>, event: &Event, place: usize, site: Option<usize>) -> EventData {
-    let mut facts = vec![("task", scene.task(event.task))];
-    facts.push(("operation", event.operation.word().to_owned()));
+    let time = scene.time(place);
+    let mut facts = match &time {
+        Some(time) => vec![("place", scene.task(event.task)), ("time", time.clone())],
+        None => vec![
+            ("task", scene.task(event.task)),
+            ("operation", event.operation.word().to_owned()),
+        ],
+    };
     facts.extend(event.object.map(|object| known_object(scene, object)));
     facts.extend(event.peer.map(|peer| ("about", scene.task(peer))));
     facts.extend(event.read.map(|value| ("read", value.to_string())));
     facts.extend(event.wrote.map(|value| ("wrote", value.to_string())));
-    if !event.text.is_empty() {
+    if !event.text.is_empty() && time.is_none() {
         facts.push(("says", clean(&event.text)));
     }
     if event.step > 0 {
@@ -273,6 +281,7 @@ fn event(scene: &Scene<'_>, event: &Event, place: usize, site: Option<usize>) ->
     );
     EventData {
         lane: scene.lane(event.task),
+        at: time,
         say: scene.phrase(event),
         facts,
         site,

@@ -5,7 +5,8 @@
   // What is hidden has no width.
   document.querySelector("main").hidden = false;
   const data = JSON.parse(document.getElementById("data").textContent);
-  const GUTTER = 46, ROW = 26, HEAD = 30, BANNER = 26, CHAR = 7.3, AXIS = 34, SMALL = 2000;
+  const timed = data.events.some((event) => event.at);
+  const GUTTER = timed ? 96 : 46, ROW = 26, HEAD = 30, BANNER = 26, CHAR = 7.3, AXIS = 34, SMALL = 2000;
   const find = (id) => document.getElementById(id);
   const view = find("view"), picture = find("picture"), heads = find("heads"), about = find("about");
 
@@ -160,7 +161,7 @@
     const label = event.say + (event.stale ? "  " + event.stale : "");
     put(group, "text", { x: lane.axis + 11, y: y + 4 }, cut(label, lane.chars));
     const mark = event.turn ? (event.turn.critical ? "*" : event.turn.preemption ? "!" : "") : "";
-    put(group, "text", { class: "number", x: GUTTER - 8, y: y + 4, "text-anchor": "end" }, mark + (place + 1));
+    put(group, "text", { class: "number", x: GUTTER - 8, y: y + 4, "text-anchor": "end" }, mark + (event.at || place + 1));
   }
 
   function drawStuck(parent) {
@@ -216,7 +217,7 @@
     for (const [name, value] of it.facts) fact(name, value);
     if (it.turn) {
       const kind = it.turn.critical ? "critical: without it the failure vanishes" : it.turn.preemption ? "preemption" : "";
-      fact("switch", it.turn.say + (kind ? " (" + kind + ")" : ""), it.turn.critical);
+      fact(timed ? "fault" : "switch", it.turn.say + (kind ? " (" + kind + ")" : ""), it.turn.critical);
     }
     const site = it.site === null ? null : data.sites[it.site];
     if (site) {
@@ -414,6 +415,9 @@
         held: ["rect", { class: "sample bar held", y: 1, x: 8, width: 6, height: 10, style: "--hue: 210" }],
         shared: ["rect", { class: "sample bar shared", y: 1, x: 8, width: 6, height: 10, style: "--hue: 210" }],
         waiting: ["rect", { class: "sample bar waiting", y: 1, x: 7, width: 10, height: 10 }],
+        life: ["rect", { class: "sample bar life", y: 1, x: 8, width: 6, height: 10 }],
+        stopped: ["rect", { class: "sample bar stopped", y: 1, x: 8, width: 6, height: 10 }],
+        fault: ["rect", { class: "sample bar fault", y: 1, x: 8, width: 6, height: 10 }],
         arrow: ["path", { class: "arrow", d: "M1 6H22", "marker-end": "url(#tip)" }],
         stale: ["circle", { cx: 12, cy: 6, r: 5, style: "fill: var(--warn)" }],
       }[name] || ["path", { class: "turn " + name, d: "M1 6H25" }];
@@ -425,8 +429,11 @@
     legend(any("held"), "held", "lock held");
     legend(any("shared"), "shared", "lock held as a reader");
     legend(any("waiting"), "waiting", "waiting");
+    legend(any("life"), "life", "a process lives");
+    legend(any("stopped"), "stopped", "it is stopped");
+    legend(any("fault"), "fault", "a fault has its effect");
     legend(data.arrows.length, "arrow", "spawn, join, unpark, notify");
-    legend(turns.some((turn) => !turn.preemption && !turn.critical), "plain", "another task goes on");
+    legend(!timed && turns.some((turn) => !turn.preemption && !turn.critical), "plain", "another task goes on");
     legend(turns.some((turn) => turn.preemption), "preemption", "preemption");
     legend(turns.some((turn) => turn.critical), "critical", "critical: without it the failure vanishes");
     legend(data.events.some((event) => event.stale), "stale", "stale read");

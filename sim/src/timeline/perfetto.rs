@@ -6,6 +6,10 @@
 //!
 //! An operation is a slice of one microsecond and no instant, because viewers tie the ends of a
 //! flow to slices and drop a flow that ends on none. Switches and the failure are instants.
+//!
+//! A run of the world has time, so there it is the other way round: see `world`.
+
+mod world;
 
 use serde_json::{Map, Value, json};
 
@@ -19,6 +23,9 @@ const TASKS: u32 = 1;
 const LOCKS: u32 = 2;
 
 pub(super) fn draw(scene: &Scene<'_>, title: &str) -> String {
+    if let Some(timed) = &scene.trace.timed {
+        return world::draw(scene, timed, title);
+    }
     let mut events = names(scene, title);
     for (place, event) in scene.trace.events.iter().enumerate() {
         if let Some(turn) = scene.turns.get(&place) {
@@ -86,7 +93,10 @@ fn names(scene: &Scene<'_>, title: &str) -> Vec<Value> {
         meta("process_sort_index", TASKS, 0, json!({"sort_index": 1})),
     ];
     for (name, tid) in scene.lanes.iter().zip(1..) {
-        let name = json!({"name": format!("task {name}")});
+        let name = match scene.trace.is_of_world() {
+            true => json!({"name": name}),
+            false => json!({"name": format!("task {name}")}),
+        };
         names.push(meta("thread_name", TASKS, tid, name));
         names.push(meta(
             "thread_sort_index",

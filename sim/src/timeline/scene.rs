@@ -43,6 +43,8 @@ pub(super) struct Turn {
     pub(super) preemption: bool,
     /// Whether the failure vanishes without one of the switches here.
     pub(super) critical: bool,
+    /// In a world nobody takes over: it is the fault that is this event.
+    pub(super) fault: Option<usize>,
 }
 
 impl<'a> Scene<'a> {
@@ -107,6 +109,12 @@ impl<'a> Scene<'a> {
         }
     }
 
+    /// When an event happened, where there is time: `1.204317 s`.
+    pub(super) fn time(&self, place: usize) -> Option<String> {
+        let timed = self.trace.timed.as_ref()?;
+        timed.at.get(place).copied().map(seconds)
+    }
+
     /// How many switches there are, how many of them are preemptions, how many critical.
     pub(super) fn counts(&self) -> (usize, usize, usize) {
         let turns = || self.turns.values();
@@ -123,6 +131,24 @@ impl<'a> Scene<'a> {
             1 => format!("1 {one}"),
             n => format!("{n} {more}"),
         };
+        if let Some(timed) = &self.trace.timed {
+            let last = timed.at.last().copied().unwrap_or(0);
+            let mut out = format!(
+                "{}, {}, {} of virtual time",
+                many(self.lanes.len().saturating_sub(1), "place", "places"),
+                many(self.trace.events.len(), "event", "events"),
+                seconds(last),
+            );
+            if timed.left_out > 0 {
+                out += &format!(" ({} more, beats and timers, left out)", timed.left_out);
+            }
+            let critical = self.counts().2;
+            out += &format!(", {}", many(timed.faults.len(), "fault", "faults"));
+            if critical > 0 {
+                out += &format!(", {critical} critical");
+            }
+            return out;
+        }
         if self.trace.is_of_model() {
             let actions = self.trace.events.len();
             return format!("a path of {}", many(actions, "action", "actions"));
@@ -144,6 +170,11 @@ impl<'a> Scene<'a> {
     }
 }
 
+/// Nanoseconds as seconds, to the microsecond.
+pub(super) fn seconds(nanos: u64) -> String {
+    format!("{:.6} s", nanos as f64 / 1e9)
+}
+
 /// The lane that a task is drawn in: its place, or the one behind them all.
 pub(super) fn lane_of(trace: &Trace, task: u32) -> usize {
     (task as usize).min(trace.tasks.len())
@@ -153,6 +184,17 @@ pub(super) fn lane_of(trace: &Trace, task: u32) -> usize {
 /// task's, as not every engine says so.
 fn turns(trace: &Trace) -> HashMap<usize, Turn> {
     let mut turns = HashMap::<usize, Turn>::new();
+    for fault in trace.timed.iter().flat_map(|timed| &timed.faults) {
+        let place = fault.event as usize;
+        if fault.critical == Some(true) && place < trace.events.len() {
+            let critical = Turn {
+                critical: true,
+                fault: Some(place),
+                ..Turn::default()
+            };
+            turns.insert(place, critical);
+        }
+    }
     if trace.is_of_model() {
         return turns;
     }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::trace::{Event, Operation, Trace};
+use crate::trace::{Event, Lasting, LastingKind, Operation, Timed, Trace};
 
 use super::scene::lane_of;
 
@@ -24,6 +24,8 @@ pub(super) struct Span {
     pub(super) to: usize,
     /// Whether it goes on past the last event.
     pub(super) open: bool,
+    /// What is said of it, where that does not follow from the rest.
+    pub(super) said: Option<String>,
 }
 
 /// What lasts.
@@ -35,6 +37,8 @@ pub(super) enum SpanKind {
     Shared,
     /// A task waits.
     Waiting,
+    /// What lasts in a world.
+    Lasting(LastingKind),
 }
 
 /// One event lets another one happen.
@@ -60,6 +64,7 @@ impl SpanKind {
             SpanKind::Held => "held",
             SpanKind::Shared => "shared",
             SpanKind::Waiting => "waiting",
+            SpanKind::Lasting(kind) => kind.word(),
         }
     }
 }
@@ -87,8 +92,31 @@ struct Hold {
 /// in the meantime.
 const LOOK_BACK: usize = 256;
 
+/// What lasts in a world, between the events that come next to its beginning and its end.
+fn lasting(timed: &Timed) -> Vec<Span> {
+    let span = |it: &Lasting| {
+        let from = timed.at.partition_point(|&at| at < it.from);
+        let to = timed.at.partition_point(|&at| at <= it.to);
+        Span {
+            kind: SpanKind::Lasting(it.kind),
+            task: it.task,
+            operation: Operation::Act,
+            object: None,
+            peer: None,
+            from: from.min(timed.at.len()),
+            to: to.saturating_sub(1).max(from),
+            open: it.open,
+            said: Some(it.text.clone()),
+        }
+    };
+    timed.lasting.iter().map(span).collect()
+}
+
 /// Every span, in the order in which they end.
 pub(super) fn spans(trace: &Trace) -> Vec<Span> {
+    if let Some(timed) = &trace.timed {
+        return lasting(timed);
+    }
     let end = trace.events.len();
     let lane = |task: u32| lane_of(trace, task);
     let mut spans = Vec::new();
@@ -128,6 +156,7 @@ pub(super) fn spans(trace: &Trace) -> Vec<Span> {
                 from,
                 to: place,
                 open: false,
+                said: None,
             });
         }
         if let (Operation::Unpark, Some(peer)) = (event.operation, event.peer) {
@@ -155,6 +184,7 @@ pub(super) fn spans(trace: &Trace) -> Vec<Span> {
             from: (blocked.since as usize).max(own).min(end),
             to: end,
             open: true,
+            said: None,
         });
     }
     spans.sort_by_key(|span| (span.to, span.from, span.task, span.object));
@@ -212,6 +242,7 @@ fn held(object: u32, hold: &Hold, to: usize) -> Span {
         from: hold.from,
         to,
         open: hold.to.is_none(),
+        said: None,
     }
 }
 

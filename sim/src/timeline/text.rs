@@ -57,6 +57,7 @@ pub(super) fn kind(kind: FailureKind) -> &'static str {
         FailureKind::Property => "a property does not hold",
         FailureKind::Deadlock => "deadlock",
         FailureKind::Liveness => "nobody gets anywhere",
+        FailureKind::Nondeterminism => "not the same twice",
     }
 }
 
@@ -83,8 +84,13 @@ impl Page {
 fn legend(scene: &Scene<'_>, page: &mut Page) {
     let (turns, preemptions, critical) = scene.counts();
     let begun = scene.trace.blocked.len();
+    let is_world = scene.trace.is_of_world();
     let marks = [
-        (turns > preemptions, table::SWITCH, "another task goes on"),
+        (
+            turns > preemptions && !is_world,
+            table::SWITCH,
+            "another task goes on",
+        ),
         (
             preemptions > 0,
             table::PREEMPTION,
@@ -93,7 +99,10 @@ fn legend(scene: &Scene<'_>, page: &mut Page) {
         (
             critical > 0,
             table::CRITICAL,
-            "critical: without this switch the failure vanishes",
+            match is_world {
+                true => "critical: without this fault the failure vanishes",
+                false => "critical: without this switch the failure vanishes",
+            },
         ),
         (begun > 0, "... ", "begun and never done"),
     ];

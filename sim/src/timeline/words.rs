@@ -121,7 +121,11 @@ impl Scene<'_> {
     /// How long what lasted: `holds M1`, `waits to lock M1`.
     pub(super) fn lasting(&self, span: &Span) -> String {
         let object = span.object.map_or("", |object| self.object(object));
+        if let Some(said) = &span.said {
+            return clean(said);
+        }
         let words = match (span.kind, span.operation) {
+            (SpanKind::Lasting(kind), _) => return kind.word().to_owned(),
             (SpanKind::Held, _) => "holds",
             (SpanKind::Shared, _) => "reads under",
             (SpanKind::Waiting, Operation::Join) => {
@@ -139,6 +143,9 @@ impl Scene<'_> {
 
     /// What the switch before an event is: `0.1 preempts 0.0`.
     pub(super) fn turning(&self, turn: &Turn) -> String {
+        if let Some(event) = turn.fault.and_then(|place| self.trace.events.get(place)) {
+            return clean(&event.text);
+        }
         let name = |lane: Option<usize>| {
             (lane.and_then(|lane| self.lanes.get(lane))).map_or("another task", String::as_str)
         };

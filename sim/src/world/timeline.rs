@@ -1,9 +1,10 @@
 //! A run, drawn for a terminal: a narrow lane for the coordinator and for each rank, time going
 //! down, what happened beside it.
 //!
-//! The drawings in [`crate::timeline`] are of a [`Trace`](crate::trace::Trace): tasks with locks
-//! and switches, and no time. A world has processes that live, die and live again, at instants;
-//! so it has a drawing of its own.
+//! This is for a test that has a report in hand. What `selvedge` draws is a
+//! [`Trace`](crate::trace::Trace), which `lanes` makes of a run.
+
+mod lanes;
 
 use std::fmt::Write as _;
 
@@ -12,7 +13,7 @@ use super::network::Place;
 use super::{Faults, WorldReport};
 
 /// What is too frequent to be told.
-const fn is_noise(what: What) -> bool {
+pub(super) const fn is_noise(what: What) -> bool {
     matches!(what, What::Beats | What::Timer | What::GetsBeat)
 }
 

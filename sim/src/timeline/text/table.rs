@@ -147,7 +147,8 @@ impl Table {
             wanted[lane] = wanted[lane].max(whole);
             source = source.max(columns(&clean(&site.text())));
         }
-        let number = scene.trace.events.len().to_string().len();
+        let last = scene.trace.events.len().saturating_sub(1);
+        let number = columns(&number(scene, last));
         let mut table = Table {
             lanes: Vec::new(),
             name: (scene.lanes.iter().map(|name| columns(name)).max())
@@ -210,7 +211,7 @@ impl Table {
 
     fn row(&self, scene: &Scene<'_>, page: &mut Page, row: Row) {
         let (turn, number) = match row {
-            Row::Event(place) => (scene.turns.get(&place), (place + 1).to_string()),
+            Row::Event(place) => (scene.turns.get(&place), number(scene, place)),
             Row::Begun(_) => (None, String::new()),
             Row::Last => (scene.turns.get(&scene.trace.events.len()), String::new()),
         };
@@ -273,6 +274,11 @@ impl Table {
     }
 }
 
+/// What tells a row: its number, or when it was.
+fn number(scene: &Scene<'_>, place: usize) -> String {
+    (scene.time(place)).unwrap_or_else(|| (place + 1).to_string())
+}
+
 /// What the column of the source takes, with the rule before it.
 fn side(source: usize) -> usize {
     if source == 0 { 1 } else { source + 2 }
@@ -312,8 +318,12 @@ fn share(room: usize, wanted: &[usize]) -> Option<Vec<usize>> {
 
 /// A line across the table that nobody overlooks.
 fn critical(scene: &Scene<'_>, page: &mut Page, turn: &Turn) {
+    let what = match turn.fault {
+        Some(_) => "FAULT",
+        None => "SWITCH",
+    };
     let words = format!(
-        "CRITICAL SWITCH: {}; without it the failure vanishes",
+        "CRITICAL {what}: {}; without it the failure vanishes",
         scene.turning(turn)
     );
     for line in wrap(&words, page.width - CRITICAL.len()) {
