@@ -16,6 +16,7 @@ mod replay;
 mod serve_trace;
 mod shrink;
 mod trace;
+mod world;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -55,8 +56,9 @@ Exit codes:
       the trace is not valid)
   11  a deadlock
   12  nobody gets anywhere: a livelock or a hang
-  14  a twin was not found, or found by the wrong signature; or explorer and loom differ in
-      their outcomes otherwise than their scenario declares
+  13  what should be the same run again was another one
+  14  a twin or a mutant was not found, or found by the wrong signature; or explorer and loom
+      differ in their outcomes otherwise than their scenario declares
   15  rank: this rank is out of the run, and says why; start it again to rejoin
   20  time ran out, or a verdict is below the required class
   21  interrupted; what was done is reported
@@ -78,6 +80,8 @@ enum Command {
     Explain(ExplainArgs),
     /// Look around in a model's states by a browser, with stateright's Explorer
     Explore(ExploreArgs),
+    /// Simulate the whole system in virtual time with everything going wrong, many seeds
+    World(world::WorldArgs),
     /// Serve a trace of real requests by the engine that ships, in virtual time
     ServeTrace(ServeTraceArgs),
     /// Train with real rank processes on this machine, and see whether they agree on alpha
@@ -98,7 +102,7 @@ struct CheckArgs {
     /// Scenarios: an id, or part of some
     #[arg(value_name = "FILTER")]
     filters: Vec<String>,
-    /// native, explorer, explorer:N, loom, loom:N, shuttle, shuttle:random, shuttle:pct, shuttle:urw, stateright; all if none
+    /// native, explorer, explorer:N, loom, loom:N, shuttle, shuttle:random, shuttle:pct, shuttle:urw, stateright, world; all if none
     #[arg(long = "engine", value_name = "E", value_delimiter = ',', value_parser = input::engine)]
     engines: Vec<Engine>,
     /// Wall-clock time for everything, as 60s or 5m; more time also means more executions
@@ -275,6 +279,8 @@ pub enum Exit {
     Deadlock = 11,
     /// A livelock or a hang.
     Liveness = 12,
+    /// The same run was not the same again.
+    Nondeterminism = 13,
     /// A twin was not found as it must be, or the cross-check came to something new.
     Survived = 14,
     /// A rank is out of its run, for a reason that it says.
@@ -293,6 +299,7 @@ impl From<FailureKind> for Exit {
             FailureKind::Property => Exit::Property,
             FailureKind::Deadlock => Exit::Deadlock,
             FailureKind::Liveness => Exit::Liveness,
+            FailureKind::Nondeterminism => Exit::Nondeterminism,
         }
     }
 }
@@ -352,6 +359,7 @@ fn run(cli: Cli) -> Result<Exit, Stop> {
         Command::Shrink(args) => shrink::shrink(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Explore(args) => explore::explore(&args),
+        Command::World(args) => world::world(&args),
         Command::ServeTrace(args) => serve_trace::serve_trace(&args),
         Command::Ddp(args) => ddp::ddp(&args),
         Command::Rank(args) => rank::rank(&args),

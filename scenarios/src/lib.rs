@@ -24,5 +24,6 @@ mod slots;
 #[cfg(not(test))]
 pub mod tickets;
 pub mod training;
+pub mod worlds;
 
 pub use registry::{Difference, Expect, Only, Plan, Scenario, all};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use selvedge_sim::{Bodies, Class, Engine, Strategy, Variant, Verdict, revision_of};
 
-use crate::classics;
+use crate::{classics, worlds};
 #[cfg(not(test))]
 use crate::{field, origin, tickets};
 
@@ -112,6 +112,11 @@ pub const fn shuttle(twin: Expect) -> Plan {
 /// Every state of the scenario's model.
 pub const fn stateright(twin: Expect) -> Plan {
     Plan::of(Engine::Stateright, twin)
+}
+
+/// Runs of the scenario's world, a seed each.
+pub const fn world(twin: Expect) -> Plan {
+    Plan::of(Engine::World, twin)
 }
 
 /// An outcome that loom does not see, though an order of steps leads there.
@@ -320,7 +325,8 @@ impl Scenario {
 /// Every scenario, in the order of reports.
 #[must_use]
 pub fn all() -> Vec<&'static Scenario> {
-    BOOKS.concat()
+    let worlds = worlds::ALL.iter();
+    BOOKS.concat().into_iter().chain(worlds).collect()
 }
 
 #[cfg(not(test))]

@@ -16,12 +16,16 @@
 //! assert_eq!(SHIPPED.config(7), WorldConfig::swarm(7));
 //! ```
 
+mod sources;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::world::{Faults, Mutant, Probe, WorldConfig, WorldReport};
+
+pub use self::sources::world_revision;
 
 /// A world for each seed: see the [module](self).
 ///
@@ -38,6 +42,7 @@ use crate::world::{Faults, Mutant, Probe, WorldConfig, WorldReport};
 pub struct WorldBody {
     draw: fn(u64) -> WorldConfig,
     mutant: Mutant,
+    symptom: Option<&'static str>,
 }
 
 impl WorldBody {
@@ -47,6 +52,7 @@ impl WorldBody {
         WorldBody {
             draw,
             mutant: Mutant::None,
+            symptom: None,
         }
     }
 
@@ -56,7 +62,24 @@ impl WorldBody {
         WorldBody {
             draw: self.draw,
             mutant,
+            symptom: self.symptom,
         }
+    }
+
+    /// The same, whose search is for this signature: one thing done wrong may show in several
+    /// ways, and which comes first is luck. A run that is violated otherwise is passed over, unless
+    /// none is violated so.
+    #[must_use]
+    pub const fn found_by(self, symptom: &'static str) -> Self {
+        WorldBody {
+            draw: self.draw,
+            mutant: self.mutant,
+            symptom: Some(symptom),
+        }
+    }
+
+    pub(crate) fn is_symptom(&self, signature: &str) -> bool {
+        self.symptom.is_none_or(|symptom| symptom == signature)
     }
 
     /// How it is broken.

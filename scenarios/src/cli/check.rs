@@ -28,6 +28,10 @@ use schedule::{Machine, Planned, Share};
 pub(super) const SHUTTLE_EXECUTIONS: u64 = 6_000;
 /// Executions on real threads, each of this many rounds.
 const NATIVE_EXECUTIONS: u64 = 50;
+/// Seeds of the world that each scenario of it runs: each has others.
+const WORLD_SEEDS: u64 = 150;
+/// A twin of the world must be found by then.
+const WORLD_SEEDS_OF_TWIN: u64 = 1_000;
 /// A workload is the same only with the same rounds, so a replay has as many.
 pub(super) const NATIVE_ROUNDS: u32 = 200;
 /// `check` spends no more than this on making one seed smaller; `selvedge shrink` may.
@@ -197,8 +201,10 @@ fn run_one(
     progress: &Progress,
 ) -> io::Result<UnitReport> {
     let started = Instant::now();
-    let (executions, rounds) = match unit.engine {
-        Engine::Native => (NATIVE_EXECUTIONS.saturating_mul(effort), NATIVE_ROUNDS),
+    let (executions, rounds) = match (unit.engine, unit.variant) {
+        (Engine::Native, _) => (NATIVE_EXECUTIONS.saturating_mul(effort), NATIVE_ROUNDS),
+        (Engine::World, Variant::AsReported) => (WORLD_SEEDS_OF_TWIN, 1),
+        (Engine::World, Variant::Shipped) => (WORLD_SEEDS.saturating_mul(effort), 1),
         _ => (SHUTTLE_EXECUTIONS.saturating_mul(effort), 1),
     };
     let request = Request {
@@ -254,6 +260,7 @@ fn shrunk(
             };
             (Some(smaller.seed), Some(sizes))
         }
+        Shrinking::World(smaller) => (Some(smaller.seed), None),
         // The seed as it was found is still good.
         Shrinking::Least(_)
         | Shrinking::Impossible(_)

@@ -4,11 +4,13 @@
 use std::time::Duration;
 
 use selvedge_sim::child::{Children, Request};
+use selvedge_sim::reduce::SmallerWorld;
 use selvedge_sim::unit::{End, Task};
 use selvedge_sim::{Engine, Seed, explain, timeline};
 
 use super::check::{INTERRUPTED, on_ctrl_c, own_children};
 use super::replay::{self, Again};
+use super::shrink::Smallest;
 use super::{Exit, ExplainArgs, Stop, complain, drawing, given, say, shrink};
 use crate::Scenario;
 use crate::report::seeds;
@@ -28,7 +30,10 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<Exit, Stop> {
         ))?;
         return Ok(Exit::Ok);
     }
-    let smaller = shrink::smaller(&children, &seed, args.limit)?;
+    let smaller = match shrink::smaller(&children, &seed, args.limit)? {
+        Smallest::Schedule(smaller) => smaller,
+        Smallest::World(smaller) => return world(&children, &smaller, args.all),
+    };
     say(&shrink::before_and_after(&smaller))?;
     let again = replay::run(&children, &smaller.seed)?;
     let Again::Violated { failure, trace, .. } = again else {
@@ -47,6 +52,28 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<Exit, Stop> {
         &given::headline(&smaller.seed),
         drawing::options(args.all, false),
     );
+    say(&format!("\n{}\n", text.trim_end()))?;
+    let text = smaller.seed.to_string();
+    if let Err(problem) = seeds::keep_one(&text) {
+        complain(&problem);
+    }
+    say(&seeds::replay_command(&text))?;
+    Ok(failure.kind.into())
+}
+
+/// A run of the world: which faults it needs, and its drawing with those marked.
+fn world(children: &Children, smaller: &SmallerWorld, all: bool) -> Result<Exit, Stop> {
+    say(&shrink::world_before_and_after(smaller))?;
+    say(&shrink::faults(smaller))?;
+    let again = replay::run(children, &smaller.seed)?;
+    let Again::Violated { failure, trace, .. } = again else {
+        return Err(Stop::usage("the seed is stale: every property holds now"));
+    };
+    let mut trace = trace.unwrap_or_default();
+    let critical: Vec<Option<bool>> = smaller.faults.iter().map(|it| it.critical).collect();
+    trace.mark_faults(&critical);
+    let title = given::headline(&smaller.seed);
+    let text = timeline::text(&trace, &title, drawing::options(all, false));
     say(&format!("\n{}\n", text.trim_end()))?;
     let text = smaller.seed.to_string();
     if let Err(problem) = seeds::keep_one(&text) {

@@ -5,11 +5,12 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
+use selvedge_sim::world::{Faults, Mutant, WorldConfig};
 use selvedge_sim::{DecisionLog, Seed};
 
 use super::{Stop, input};
 use crate::report::seeds;
-use crate::{Scenario, registry};
+use crate::{Scenario, registry, worlds};
 
 /// A file that is longer holds no seed of ours.
 const LONGEST_FILE: u64 = 64 << 20;
@@ -77,6 +78,24 @@ pub(super) fn headline(seed: &Seed) -> String {
             let count = actions.len().saturating_sub(1);
             let shortest = if *shortest { ", the shortest path" } else { "" };
             format!("{count} actions{shortest}")
+        }
+        DecisionLog::World(config) => {
+            let faults = match &config.faults {
+                Faults::Plan(plan) => format!("{} faults", plan.faults.len()),
+                Faults::None => "no faults".to_owned(),
+                Faults::Swarm => "faults drawn from the seed".to_owned(),
+            };
+            let mutant = match config.mutant {
+                Mutant::None => String::new(),
+                mutant => format!(", mutant {}", worlds::name(mutant)),
+            };
+            let WorldConfig {
+                seed,
+                ranks,
+                epochs,
+                ..
+            } = **config;
+            format!("world {seed}, {ranks} ranks, {epochs} epochs, {faults}{mutant}")
         }
         DecisionLog::Checkpoint { .. } => "loom's checkpoint".to_owned(),
         DecisionLog::Workload { execution, .. } => {

@@ -28,6 +28,7 @@ pub(super) fn engine(text: &str) -> Result<Engine, String> {
             "shuttle:pct",
             "shuttle:urw",
             "stateright",
+            "world",
         ];
         match near(text, known) {
             Some(near) => format!("{error}; did you mean '{near}'?"),
@@ -50,7 +51,7 @@ pub(super) fn mutant(text: &str) -> Result<Mutant, String> {
     found.ok_or_else(|| unknown("mutant", text, &known))
 }
 
-fn unknown(what: &str, text: &str, known: &[&str]) -> String {
+pub(super) fn unknown(what: &str, text: &str, known: &[&str]) -> String {
     let all = known.join(", ");
     let near = near(text, known.iter().copied());
     let near = near.map_or_else(String::new, |near| format!("; did you mean '{near}'?"));

@@ -11,7 +11,7 @@ use super::check::{INTERRUPTED, NATIVE_ROUNDS, on_ctrl_c, own_children};
 use super::{Exit, ReplayArgs, Stop, drawing, given, say};
 
 const LIMIT: Duration = Duration::from_secs(120);
-/// How long a drawing may wait to be told which switches are critical.
+/// How long a drawing may wait to be told which switches or faults are critical.
 const SWITCHES_LIMIT: Duration = Duration::from_secs(5);
 
 pub(super) fn replay(args: &ReplayArgs) -> Result<Exit, Stop> {
@@ -27,6 +27,7 @@ pub(super) fn replay(args: &ReplayArgs) -> Result<Exit, Stop> {
     }
     let children = own_children()?;
     let is_model = matches!(seed.log, DecisionLog::Path { .. });
+    let is_world = matches!(seed.log, DecisionLog::World(_));
     let again = run(&children, &seed)?;
     let Again::Violated {
         failure,
@@ -40,7 +41,10 @@ pub(super) fn replay(args: &ReplayArgs) -> Result<Exit, Stop> {
         return Ok(Exit::Ok);
     };
     if !alone {
-        say(&reproduced(&failure, (!is_model).then_some(executions)))?;
+        say(&reproduced(
+            &failure,
+            (!is_model && !is_world).then_some(executions),
+        ))?;
     }
     if let (true, None, Some(trace)) = (is_model, &target, &trace) {
         // A path says more than its list of actions, and is short.
@@ -53,9 +57,19 @@ pub(super) fn replay(args: &ReplayArgs) -> Result<Exit, Stop> {
         let tried = (children.switches_of(&seed, SWITCHES_LIMIT, &INTERRUPTED))
             .map_err(|error| Stop::harness("cannot try the switches", error))?;
         trace.mark(&tried);
+        mark_faults(&children, &seed, &mut trace)?;
         target.draw(&trace, &given::headline(&seed))?;
     }
     Ok(failure.kind.into())
+}
+
+/// Marks which faults of a world's plan the failure needs.
+fn mark_faults(children: &Children, seed: &Seed, trace: &mut Trace) -> Result<(), Stop> {
+    let tried = (children.faults_of(seed, SWITCHES_LIMIT, &INTERRUPTED))
+        .map_err(|error| Stop::harness("cannot try the faults", error))?;
+    let critical: Vec<Option<bool>> = tried.iter().map(|fault| fault.critical).collect();
+    trace.mark_faults(&critical);
+    Ok(())
 }
 
 /// What a replay came to, where the seed still fits.

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use selvedge_sim::campaign::{FaultTried, WorldSize};
 use selvedge_sim::child::{Children, Request};
-use selvedge_sim::reduce::{Shrinking, Smaller};
+use selvedge_sim::reduce::{Shrinking, Smaller, SmallerWorld};
 use selvedge_sim::trace::Trace;
 use selvedge_sim::unit::Task;
 use selvedge_sim::{DecisionLog, Engine, Seed, Size, Variant};
@@ -38,9 +39,17 @@ fn one(text: &str, limit: Duration) -> Result<Exit, Stop> {
         say(&format!("as small as can be: {}", least.why))?;
         return Ok(Exit::Ok);
     }
-    let smaller = smaller(&children, &seed, limit)?;
-    say(&before_and_after(&smaller))?;
-    let text = smaller.seed.to_string();
+    let text = match smaller(&children, &seed, limit)? {
+        Smallest::Schedule(smaller) => {
+            say(&before_and_after(&smaller))?;
+            smaller.seed.to_string()
+        }
+        Smallest::World(smaller) => {
+            say(&world_before_and_after(&smaller))?;
+            say(&faults(&smaller))?;
+            smaller.seed.to_string()
+        }
+    };
     if let Err(problem) = seeds::keep_one(&text) {
         super::complain(&problem);
     }
@@ -73,8 +82,16 @@ pub(super) fn already_least(children: &Children, seed: &Seed) -> Result<Option<L
     }
 }
 
+/// A seed made smaller.
+pub(super) enum Smallest {
+    /// Of a schedule.
+    Schedule(Smaller),
+    /// Of a run of the world.
+    World(SmallerWorld),
+}
+
 /// The seed made smaller, or why not.
-pub(super) fn smaller(children: &Children, seed: &Seed, limit: Duration) -> Result<Smaller, Stop> {
+pub(super) fn smaller(children: &Children, seed: &Seed, limit: Duration) -> Result<Smallest, Stop> {
     let shrinking = (children.shrink(seed, limit, &INTERRUPTED))
         .map_err(|error| Stop::harness("cannot shrink the seed", error))?;
     done(shrinking, limit)
@@ -83,7 +100,8 @@ pub(super) fn smaller(children: &Children, seed: &Seed, limit: Duration) -> Resu
 /// What became of shrinking, where there is something smaller; else why not.
 pub(super) fn done(shrinking: Shrinking, limit: Duration) -> Result<Smaller, Stop> {
     match shrinking {
-        Shrinking::Done(smaller) => Ok(smaller),
+        Shrinking::Done(smaller) => Ok(Smallest::Schedule(smaller)),
+        Shrinking::World(smaller) => Ok(Smallest::World(smaller)),
         Shrinking::Least(why) | Shrinking::Impossible(why) => Err(Stop::usage(why)),
         Shrinking::Stale(why) => Err(Stop::usage(format!("the seed is stale: {why}"))),
         Shrinking::Failed(what) => Err(Stop::harness("the engine failed", what)),
@@ -121,6 +139,45 @@ pub(super) fn before_and_after(smaller: &Smaller) -> String {
     format!("{table}\n{}", how_small(smaller))
 }
 
+pub(super) fn world_before_and_after(smaller: &SmallerWorld) -> String {
+    let mut table = table::new(&["", "faults", "ranks", "epochs", "events", "virtual time"]);
+    let row = |name: &str, size: WorldSize| {
+        [
+            name.to_owned(),
+            size.faults.to_string(),
+            size.ranks.to_string(),
+            size.epochs.to_string(),
+            size.events.to_string(),
+            format!("{:.3} s", size.virtual_ns as f64 / 1e9),
+        ]
+    };
+    table.add_row(row("before", smaller.before));
+    table.add_row(row("after", smaller.after));
+    let rest = match smaller.cut {
+        true => "time ran out, there may be a smaller one.",
+        false => "with one thing less, it does not fail in this way.",
+    };
+    format!("{table}\n{} runs; {rest}", smaller.runs)
+}
+
+/// The faults that are left, each with what became of the failure without it.
+pub(super) fn faults(smaller: &SmallerWorld) -> String {
+    if smaller.faults.is_empty() {
+        return "\nIt needs no fault.".to_owned();
+    }
+    let critical = |fault: &&FaultTried| fault.critical == Some(true);
+    let mut text = match smaller.faults.iter().filter(critical).count() {
+        0 => "\nNo single fault is needed:".to_owned(),
+        1 => "\nIt needs one fault; without it, it does not fail:".to_owned(),
+        n => format!("\nIt needs {n} faults; without any one, it does not fail:"),
+    };
+    for fault in &smaller.faults {
+        let mark = if critical(&fault) { "*" } else { "-" };
+        text += &format!("\n  {mark} {}\n      {}", fault.text, fault.words());
+    }
+    text
+}
+
 fn how_small(smaller: &Smaller) -> String {
     let rest = match (smaller.least, smaller.cut, smaller.seed.engine) {
         (true, _, _) => "no schedule with fewer preemptions fails in this way.",
@@ -153,7 +210,11 @@ fn twins(filters: &[String], args: &ShrinkArgs) -> Result<Exit, Stop> {
     let (mut most, mut longest, mut count) = (0, Duration::ZERO, 0);
     for scenario in scenarios {
         for plan in scenario.engines {
-            let cannot = matches!(plan.engine, Engine::Native | Engine::Stateright);
+            // A world has no preemptions to count.
+            let cannot = matches!(
+                plan.engine,
+                Engine::Native | Engine::Stateright | Engine::World
+            );
             if plan.twin != Expect::Finds || cannot {
                 continue;
             }
@@ -163,7 +224,11 @@ fn twins(filters: &[String], args: &ShrinkArgs) -> Result<Exit, Stop> {
             };
             let seed = find(&children, scenario, plan.engine).map_err(named)?;
             let started = Instant::now();
-            let smaller = smaller(&children, &seed, args.limit).map_err(named)?;
+            let Smallest::Schedule(smaller) =
+                smaller(&children, &seed, args.limit).map_err(named)?
+            else {
+                continue;
+            };
             let took = started.elapsed();
             let (before, after) = (smaller.before, smaller.after);
             let arrow = |before: u64, after: u64| format!("{before} -> {after}");

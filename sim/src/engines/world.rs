@@ -30,9 +30,9 @@ pub(crate) fn execute(host: &Arc<Host>, spec: &UnitSpec, body: WorldBody) -> End
     match &spec.task {
         Task::Search { seed, executions } => {
             let from = first_seed(*seed, &spec.scenario);
-            search(host, &body, &Campaign::of(from, *executions))
+            search(host, &body, &Campaign::of(from, *executions), true)
         }
-        Task::Campaign(campaign) => search(host, &body, campaign),
+        Task::Campaign(campaign) => search(host, &body, campaign, false),
         Task::Replay {
             log: DecisionLog::World(config),
         } => replay(host, config),
@@ -57,8 +57,10 @@ fn first_seed(root: u64, scenario: &str) -> u64 {
     (root << 48) ^ (own << 16)
 }
 
-fn search(host: &Arc<Host>, worlds: &WorldBody, campaign: &Campaign) -> End {
+/// Runs the seeds, to the first that is violated; by the body's symptom, if only that counts.
+fn search(host: &Arc<Host>, worlds: &WorldBody, campaign: &Campaign, by_symptom: bool) -> End {
     let mut last = None;
+    let mut otherwise = None;
     for nth in 0..campaign.seeds {
         host.begin();
         let seed = campaign.from.wrapping_add(nth);
@@ -87,9 +89,15 @@ fn search(host: &Arc<Host>, worlds: &WorldBody, campaign: &Campaign) -> End {
             }
         }
         if let Some(failure) = failure_of(&report) {
-            return violated(host, &report, failure);
+            if !by_symptom || worlds.is_symptom(&failure.signature) {
+                return violated(host, &report, failure);
+            }
+            otherwise.get_or_insert((report.clone(), failure));
         }
         last = Some(report);
+    }
+    if let Some((report, failure)) = otherwise {
+        return violated(host, &report, failure);
     }
     let end = End::Complete {
         drawn: match campaign.seeds {

@@ -100,6 +100,7 @@ pub(super) fn run_all(
         Engine::Native => 0,
         Engine::Explorer { .. } => 1,
         Engine::Stateright => 2,
+        Engine::World => 2,
         Engine::Shuttle { .. } => 3,
         Engine::Loom { .. } => 4,
     });
