@@ -195,6 +195,9 @@ pub struct CampaignFigures {
     pub events: u64,
     /// How long they took in their own time, in nanoseconds.
     pub virtual_ns: u64,
+    /// The sum of the digests of the runs, whatever their order: two campaigns over the same seeds
+    /// with another one were not the same, on whichever machine or build.
+    pub digest: u64,
     /// How often each probe was reached, those that never were included.
     pub probes: BTreeMap<String, u64>,
     /// The digest of each run, in the order of the seeds, where they are wanted.
@@ -206,6 +209,7 @@ impl CampaignFigures {
     pub fn count(&mut self, report: &WorldReport) {
         self.seeds += 1;
         self.events += report.events;
+        self.digest = self.digest.wrapping_add(report.hash);
         let nanos = u64::try_from(report.virtual_time.as_nanos()).unwrap_or(u64::MAX);
         self.virtual_ns = self.virtual_ns.saturating_add(nanos);
         for &probe in Probe::ALL {
@@ -223,6 +227,7 @@ impl CampaignFigures {
     pub fn add(&mut self, other: &CampaignFigures) {
         self.seeds += other.seeds;
         self.events += other.events;
+        self.digest = self.digest.wrapping_add(other.digest);
         self.virtual_ns = self.virtual_ns.saturating_add(other.virtual_ns);
         for (probe, more) in &other.probes {
             *self.probes.entry(probe.clone()).or_default() += more;
@@ -235,6 +240,7 @@ impl CampaignFigures {
             seeds: self.seeds,
             events: self.events,
             virtual_ns: self.virtual_ns,
+            digest: self.digest,
             probes: self.probes.clone(),
             hashes: Vec::new(),
         }
@@ -269,12 +275,16 @@ impl CampaignFigures {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorldSize {
-    /// What goes wrong, in the plan.
+    /// Faults of the plan, those of the backend among them.
     pub faults: u64,
-    /// Ranks that begin.
+    /// Ranks that begin; 0 where nobody trains.
     pub ranks: u32,
     /// Epochs to do.
     pub epochs: u64,
+    /// Agents that ask; 0 where nobody serves.
+    pub agents: u32,
+    /// Turns of each.
+    pub turns: u32,
     /// Events processed.
     pub events: u64,
     /// How long it took in its own time, in nanoseconds.
@@ -285,10 +295,14 @@ impl WorldSize {
     /// That of a run.
     #[must_use]
     pub fn of(report: &WorldReport) -> Self {
+        let config = &report.config;
+        let (training, serving) = (config.parts.training, config.parts.serving);
         WorldSize {
-            faults: report.plan.faults.len() as u64,
-            ranks: report.config.ranks,
-            epochs: report.config.epochs,
+            faults: (report.plan.faults.len() + report.plan.backend.len()) as u64,
+            ranks: if training { config.ranks } else { 0 },
+            epochs: if training { config.epochs } else { 0 },
+            agents: if serving { config.agents } else { 0 },
+            turns: if serving { config.turns } else { 0 },
             events: report.events,
             virtual_ns: u64::try_from(report.virtual_time.as_nanos()).unwrap_or(u64::MAX),
         }

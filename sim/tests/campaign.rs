@@ -75,6 +75,10 @@ fn seeds_are_summed_up_and_told() {
     assert_eq!(figures.hashes, hashes);
     let events: u64 = reports.iter().map(|report| report.events).sum();
     assert_eq!((figures.seeds, figures.events), (20, events));
+    let sum = hashes
+        .iter()
+        .fold(0, |sum: u64, hash| sum.wrapping_add(*hash));
+    assert_eq!(figures.digest, sum);
     for (probe, count) in &figures.probes {
         let reached = outcome.reached.contains(probe);
         assert_eq!(reached, *count > 0, "{probe}");
@@ -170,7 +174,7 @@ fn a_seed_is_made_smaller_and_what_it_needs_is_told() {
     assert_eq!(failure.signature, seed.signature);
     // What is not made smaller may have faults that it does not need.
     let tried = children.faults_of(&seed, LIMIT, &NEVER).expect("it starts");
-    assert_eq!(tried.len() as u64, smaller.before.faults);
+    assert!(tried.len() as u64 >= smaller.before.faults);
 }
 
 #[test]

@@ -217,6 +217,38 @@ fn of_a_long_execution_only_what_can_be_seen_is_drawn() {
 }
 
 #[test]
+fn a_world_is_drawn_with_lives_faults_and_times() {
+    use selvedge_sim::world::{Faults, Mutant, World, WorldConfig};
+
+    let runs = (0..100).map(|seed| {
+        let config = WorldConfig {
+            mutant: Mutant::NoFlush,
+            ..WorldConfig::swarm(seed)
+        };
+        World::new(config).unwrap().run()
+    });
+    let failed = runs
+        .into_iter()
+        .find(|run| run.violation.is_some())
+        .unwrap();
+    let smaller = failed.shrink(300).unwrap().report;
+    assert!(matches!(smaller.config.faults, Faults::Plan(_)));
+    let mut trace = smaller.recorded().trace();
+    trace.mark_faults(&vec![Some(true); smaller.plan.faults.len()]);
+    let Some(dom) = load(&trace, "a world") else {
+        return;
+    };
+    assert_eq!(count(&dom, "class=\"lane\""), trace.tasks.len());
+    assert!(count(&dom, "class=\"bar life") >= trace.tasks.len() - 1);
+    let faults = trace.timed.unwrap().faults.len();
+    assert!(faults > 0);
+    assert_eq!(count(&dom, "class=\"banner\""), faults, "critical faults");
+    assert!(count(&dom, "class=\"bar fault") >= faults);
+    assert_eq!(count(&dom, "class=\"event failing\""), 1);
+    assert!(dom.contains(">0.000000 s<"), "the time of the first event");
+}
+
+#[test]
 fn keys_wheel_and_pointer_do_what_they_should() {
     let script = r##"
         const view = document.getElementById("view"), tried = [];

@@ -192,3 +192,98 @@ proptest! {
         }
     }
 }
+
+/// A short run of the world in which a rank dies, and its end.
+fn world(ranks: u32) -> Trace {
+    use std::time::Duration;
+
+    use selvedge_core::ddp::Rank;
+    use selvedge_sim::world::{Fault, FaultKind, Faults, Plan, When, World, WorldConfig};
+
+    let crash = Fault {
+        when: When::At(Duration::from_millis(300)),
+        kind: FaultKind::Crash {
+            rank: Rank(ranks - 1),
+            restart: Some(Duration::from_millis(50)),
+            machine: false,
+        },
+    };
+    let faults = Faults::Plan(Plan {
+        faults: vec![crash],
+        ..Plan::calm()
+    });
+    let config = WorldConfig {
+        ranks,
+        min_world: 1,
+        epochs: 6,
+        record: true,
+        faults,
+        ..WorldConfig::default()
+    };
+    World::new(config).unwrap().run().trace()
+}
+
+#[test]
+fn a_world_has_a_column_a_place_and_its_time_in_front() {
+    let mut trace = world(3);
+    trace.mark_faults(&[Some(true)]);
+    let drawn = draw(&trace, 100);
+    let header = drawn.lines().find(|line| line.contains("│ world")).unwrap();
+    for place in ["coordinator", "rank 0", "rank 1", "rank 2"] {
+        assert!(header.contains(place), "{header}");
+    }
+    let row = drawn
+        .lines()
+        .find(|line| line.contains("│ FAULT 0:"))
+        .unwrap();
+    assert!(row.starts_with("*** 0.300000 s │ FAULT 0:"), "{row}");
+    assert!(drawn.contains("CRITICAL FAULT: FAULT 0: crash: rank 2, restart 50ms"));
+    assert!(drawn.contains("without this fault the failure vanishes"));
+    assert!(drawn.contains("1 fault, 1 critical") && drawn.contains("of virtual time"));
+    // Nobody takes over from anybody.
+    assert!(!drawn.contains("another task goes on"), "{drawn}");
+}
+
+#[test]
+fn a_world_of_many_places_or_in_a_narrow_terminal_has_one_column() {
+    for (ranks, width) in [(9, 100), (3, 60), (64, 40)] {
+        let drawn = draw(&world(ranks), width);
+        let header = drawn.lines().find(|line| line.contains("task")).unwrap();
+        assert!(header.contains("what"), "{header}");
+        for line in drawn.lines() {
+            assert!(columns(line) <= width, "{ranks} ranks, {width}: {line}");
+        }
+        assert!(drawn.contains(&format!("rank {}", ranks - 1)));
+    }
+}
+
+/// What may stand in a file that somebody edited.
+#[test]
+fn times_and_marks_that_lead_nowhere_are_drawn_too() {
+    use selvedge_sim::trace::{FaultMark, Lasting, LastingKind, Timed};
+
+    let mut trace = world(2);
+    let nowhere = Timed {
+        at: vec![5],
+        lasting: vec![Lasting {
+            task: u32::MAX,
+            kind: LastingKind::Fault,
+            from: u64::MAX,
+            to: 0,
+            open: true,
+            text: "\u{1b}[31m".to_owned(),
+        }],
+        faults: vec![FaultMark {
+            event: u32::MAX,
+            number: 7,
+            critical: Some(true),
+        }],
+        ..Timed::default()
+    };
+    trace.timed = Some(Box::new(nowhere));
+    assert!(draw(&trace, 80).contains("0.000000 s"));
+    let page = timeline::html(&trace, "nowhere", &timeline::source_line);
+    assert!(page.contains("</html>") && !page.contains('\u{1b}'));
+    let json = timeline::perfetto(&trace, "nowhere");
+    assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok());
+}

@@ -192,3 +192,40 @@ proptest! {
         assert_trace_events(&timeline::perfetto(&trace, &title));
     }
 }
+
+#[test]
+fn a_run_of_the_world_keeps_its_time() {
+    use selvedge_sim::world::{World, WorldConfig};
+
+    let mut stopped = 0;
+    for seed in 0..30 {
+        let config = WorldConfig {
+            record: true,
+            ..WorldConfig::swarm(seed)
+        };
+        let report = World::new(config).unwrap().run();
+        let trace = report.trace();
+        let events = assert_trace_events(&timeline::perfetto(&trace, "a world"));
+        let of = |category: &'static str| events.iter().filter(move |it| it["cat"] == category);
+        assert_eq!(of("event").count(), trace.events.len());
+        let timed = trace.timed.as_ref().unwrap();
+        // Of each fault a slice as long as its effect, with a microsecond for a unit.
+        assert_eq!(of("fault").count(), timed.faults.len(), "seed {seed}");
+        let longest = of("life")
+            .map(|it| it["dur"].as_f64().unwrap())
+            .fold(0.0, f64::max);
+        let whole = report.virtual_time.as_secs_f64() * 1e6;
+        assert!(
+            longest > 0.2 * whole && longest <= whole,
+            "{longest} of {whole}"
+        );
+        stopped += of("stopped").count();
+        let names = events.iter().filter(|it| it["name"] == "thread_name");
+        let names: Vec<&str> = names.filter_map(|it| it["args"]["name"].as_str()).collect();
+        assert!(
+            names.starts_with(&["world", "coordinator", "rank 0"]),
+            "{names:?}"
+        );
+    }
+    assert!(stopped > 0, "no process was ever stopped");
+}

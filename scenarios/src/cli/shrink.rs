@@ -140,13 +140,24 @@ pub(super) fn before_and_after(smaller: &Smaller) -> String {
 }
 
 pub(super) fn world_before_and_after(smaller: &SmallerWorld) -> String {
-    let mut table = table::new(&["", "faults", "ranks", "epochs", "events", "virtual time"]);
+    let mut table = table::new(&[
+        "",
+        "faults",
+        "ranks",
+        "epochs",
+        "agents",
+        "turns",
+        "events",
+        "virtual time",
+    ]);
     let row = |name: &str, size: WorldSize| {
         [
             name.to_owned(),
             size.faults.to_string(),
             size.ranks.to_string(),
             size.epochs.to_string(),
+            size.agents.to_string(),
+            size.turns.to_string(),
             size.events.to_string(),
             format!("{:.3} s", size.virtual_ns as f64 / 1e9),
         ]
@@ -155,7 +166,7 @@ pub(super) fn world_before_and_after(smaller: &SmallerWorld) -> String {
     table.add_row(row("after", smaller.after));
     let rest = match smaller.cut {
         true => "time ran out, there may be a smaller one.",
-        false => "with one thing less, it does not fail in this way.",
+        false => "whatever else was left out, it did not fail in this way.",
     };
     format!("{table}\n{} runs; {rest}", smaller.runs)
 }

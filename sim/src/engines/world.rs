@@ -280,11 +280,11 @@ fn examine(host: &Arc<Host>, config: &WorldConfig, signature: &str, smaller: boo
         best = shrunk.report;
     }
     let mut faults = Vec::new();
-    for place in 0..best.plan.faults.len() {
+    for part in Part::all(&best.plan) {
         let tried = match began.elapsed() < whole {
-            true => try_fault(&best, place, &fails, &mut runs),
+            true => part.tried(&best, &fails, &mut runs),
             false => FaultTried {
-                text: best.plan.faults[place].to_string(),
+                text: part.text(&best.plan),
                 critical: None,
                 timed: None,
             },
@@ -308,37 +308,94 @@ fn examine(host: &Arc<Host>, config: &WorldConfig, signature: &str, smaller: boo
     }
 }
 
-fn try_fault(
-    best: &WorldReport,
-    place: usize,
-    fails: &dyn Fn(&WorldReport) -> bool,
-    runs: &mut u64,
-) -> FaultTried {
-    let mut still_fails = |change: &dyn Fn(&mut Plan)| {
-        let mut plan = best.plan.clone();
-        change(&mut plan);
-        let faults = Faults::Plan(plan);
-        let config = WorldConfig {
-            faults,
-            record: false,
-            ..best.config.clone()
+/// Something of a plan that a run may do without.
+#[derive(Clone, Copy)]
+enum Part {
+    /// One of its faults.
+    Fault(usize),
+    /// One of those of the server's backend.
+    Backend(usize),
+    /// What becomes of messages between agents and server.
+    Mail,
+    /// What becomes of compiles.
+    Compile,
+    /// What drivers rarely do.
+    Rare,
+}
+
+impl Part {
+    /// Those that there are; the faults first, in the order of the plan.
+    fn all(plan: &Plan) -> Vec<Part> {
+        let calm = Plan::calm();
+        let faults = (0..plan.faults.len()).map(Part::Fault);
+        let backend = (0..plan.backend.len()).map(Part::Backend);
+        let others = [
+            (Part::Mail, plan.mail != calm.mail),
+            (Part::Compile, plan.compile != calm.compile),
+            (Part::Rare, plan.rare != calm.rare),
+        ];
+        let others = others.into_iter().filter(|(_, there)| *there);
+        faults
+            .chain(backend)
+            .chain(others.map(|(part, _)| part))
+            .collect()
+    }
+
+    fn text(self, plan: &Plan) -> String {
+        match self {
+            Part::Fault(place) => plan.faults[place].to_string(),
+            Part::Backend(place) => format!("in the backend: {:?}", plan.backend[place]),
+            Part::Mail => format!("{:?}", plan.mail),
+            Part::Compile => format!("{:?}", plan.compile),
+            Part::Rare => format!("{:?}", plan.rare),
+        }
+    }
+
+    fn leave_out(self, plan: &mut Plan) {
+        let calm = Plan::calm();
+        match self {
+            Part::Fault(place) => drop(plan.faults.remove(place)),
+            Part::Backend(place) => drop(plan.backend.remove(place)),
+            Part::Mail => plan.mail = calm.mail,
+            Part::Compile => plan.compile = calm.compile,
+            Part::Rare => plan.rare = calm.rare,
+        }
+    }
+
+    /// The run without it, and a fault at other moments, too.
+    fn tried(
+        self,
+        best: &WorldReport,
+        fails: &dyn Fn(&WorldReport) -> bool,
+        runs: &mut u64,
+    ) -> FaultTried {
+        let mut still_fails = |change: &dyn Fn(&mut Plan)| {
+            let mut plan = best.plan.clone();
+            change(&mut plan);
+            let faults = Faults::Plan(plan);
+            let config = WorldConfig {
+                faults,
+                record: false,
+                ..best.config.clone()
+            };
+            *runs += 1;
+            World::new(config).is_ok_and(|world| fails(&world.run()))
         };
-        *runs += 1;
-        World::new(config).is_ok_and(|world| fails(&world.run()))
-    };
-    let critical = !still_fails(&|plan| {
-        plan.faults.remove(place);
-    });
-    let moved = [true, false].map(|later| {
-        still_fails(&|plan| {
-            let fault = &mut plan.faults[place];
-            fault.when = moved(fault.when, later);
-        })
-    });
-    FaultTried {
-        text: best.plan.faults[place].to_string(),
-        critical: Some(critical),
-        timed: Some(moved.contains(&false)),
+        let critical = !still_fails(&|plan| self.leave_out(plan));
+        let timed = match self {
+            Part::Fault(place) => Some([true, false].iter().any(|&later| {
+                !still_fails(&|plan| {
+                    let fault = &mut plan.faults[place];
+                    fault.when = moved(fault.when, later);
+                })
+            })),
+            _ => None,
+        };
+        FaultTried {
+            text: self.text(&best.plan),
+            critical: Some(critical),
+            timed,
+        }
     }
 }
 

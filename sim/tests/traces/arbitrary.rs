@@ -174,6 +174,7 @@ pub(crate) fn any_trace() -> impl Strategy<Value = Trace> {
             blocked,
             switches,
             failure,
+            timed: None,
         },
     )
 }

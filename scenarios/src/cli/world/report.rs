@@ -61,6 +61,7 @@ impl Report {
             "seeds/s",
             "events/s",
             "virtual s/s",
+            "digest",
         ]);
         sums.add_row([
             figures.seeds.to_string(),
@@ -70,6 +71,7 @@ impl Report {
             format!("{:.0}", figures.seeds as f64 / wall),
             format!("{:.0}", figures.events as f64 / wall),
             format!("{:.0}", virtual_s / wall),
+            format!("{:016x}", figures.digest),
         ]);
         let mut text = format!("{sums}\n\n");
         let mut probes = table::new(&["reached", "probe"]);
@@ -139,6 +141,7 @@ impl Report {
             "asked": self.asked,
             "seeds": figures.seeds,
             "events": figures.events,
+            "digest": format!("{:016x}", figures.digest),
             "virtual_s": virtual_s,
             "wall_s": wall,
             "events_a_second": figures.events as f64 / wall,

@@ -179,7 +179,11 @@ impl WorldReport {
             FaultKind::Freeze { lasts, .. }
             | FaultKind::Slow { lasts, .. }
             | FaultKind::Cut { lasts, .. }
-            | FaultKind::Partition { lasts, .. } => lasts,
+            | FaultKind::Partition { lasts, .. }
+            | FaultKind::SlowClient { lasts, .. }
+            | FaultKind::FullDisk { lasts, .. } => lasts,
+            FaultKind::CrashServer { restart } => restart,
+            FaultKind::Drain { closed, .. } => closed,
             FaultKind::Crash { restart, .. } | FaultKind::CrashCoordinator { restart, .. } => {
                 restart.unwrap_or(Duration::MAX)
             }
