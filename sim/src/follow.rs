@@ -5,6 +5,7 @@
 //! allows, one execution is run to its end whatever happens, and how far the log was kept to is
 //! told**: a task that cannot go on is passed over, and past the end whoever runs goes on.
 //!
+//! A world is its configuration and its plan, which any code can run: nothing of it is passed over.
 //! Loom takes no log but its own, of just this code. There its search with as many preemptions as
 //! the failure had stands in.
 //!
@@ -80,7 +81,7 @@ impl Children {
         interrupted: &AtomicBool,
     ) -> io::Result<Followed> {
         let (task, engine) = match &seed.log {
-            DecisionLog::Schedule(_) | DecisionLog::Path { .. } => {
+            DecisionLog::Schedule(_) | DecisionLog::Path { .. } | DecisionLog::World(_) => {
                 let log = seed.log.clone();
                 (Task::Follow { log }, seed.engine)
             }
@@ -127,6 +128,7 @@ impl Children {
                     End::Complete { .. }
                     | End::NotReproduced { .. }
                     | End::Shrunk { .. }
+                    | End::ShrunkWorld { .. }
                     | End::Estimated { .. },
                 ),
                 _,

@@ -36,6 +36,9 @@ pub(crate) fn execute(host: &Arc<Host>, spec: &UnitSpec, body: WorldBody) -> End
         Task::Replay {
             log: DecisionLog::World(config),
         } => replay(host, config),
+        Task::Follow {
+            log: DecisionLog::World(config),
+        } => follow(host, config),
         Task::Shrink {
             log: DecisionLog::World(config),
             signature,
@@ -43,6 +46,7 @@ pub(crate) fn execute(host: &Arc<Host>, spec: &UnitSpec, body: WorldBody) -> End
         } => examine(host, config, signature, *smaller),
         Task::Replay { .. }
         | Task::Shrink { .. }
+        | Task::Follow { .. }
         | Task::Capture { .. }
         | Task::Estimate { .. } => End::Failed {
             what: "a world replays a configuration with its plan, nothing else".to_owned(),
@@ -246,6 +250,27 @@ fn replay(host: &Arc<Host>, config: &WorldConfig) -> End {
              known",
             report.events
         )),
+    }
+}
+
+/// Makes the run, whatever comes of it: any code can, so all of the log is kept to.
+fn follow(host: &Arc<Host>, config: &WorldConfig) -> End {
+    host.set_executions(1);
+    let record = true;
+    let config = WorldConfig {
+        record,
+        ..config.clone()
+    };
+    let report = match run(host, config) {
+        Ok(report) => report,
+        Err(what) => return End::Failed { what },
+    };
+    match failure_of(&report) {
+        Some(failure) => host.end_with(End::Violated { failure, log: None }, report.trace()),
+        None => End::Followed {
+            kept: report.events,
+            of: report.events,
+        },
     }
 }
 
