@@ -1,5 +1,6 @@
 //! The `selvedge` command line: what a user may type, and what each way of ending means.
 
+mod canary;
 mod check;
 mod corpus;
 mod ddp;
@@ -11,6 +12,9 @@ mod given;
 mod input;
 mod list;
 mod live;
+mod merge;
+mod mutants;
+mod nightly;
 mod rank;
 mod replay;
 mod serve_trace;
@@ -29,6 +33,8 @@ use clap::{Args, Parser, Subcommand};
 use selvedge_core::engine::Admission;
 use selvedge_models::epoch::Mutant;
 use selvedge_sim::{Class, Engine, FailureKind, child, host};
+
+pub(crate) use check::{drawn_by, exit_code};
 
 use crate::registry;
 
@@ -56,11 +62,12 @@ Exit codes:
       the trace is not valid)
   11  a deadlock
   12  nobody gets anywhere: a livelock or a hang
-  13  what should be the same run again was another one
-  14  a twin or a mutant was not found, or found by the wrong signature; or explorer and loom
-      differ in their outcomes otherwise than their scenario declares
+  13  what should be the same run again was another one; merge: two nights of one plan came to
+      different ends
+  14  a twin, a mutant or a planted bug was not found, or found by the wrong signature; or
+      explorer and loom differ in their outcomes otherwise than their scenario declares
   15  rank: this rank is out of the run, and says why; start it again to rejoin
-  20  time ran out, or a verdict is below the required class
+  20  time ran out, or a verdict is below the required class; merge: the night is incomplete
   21  interrupted; what was done is reported
   70  the bed itself failed";
 
@@ -92,6 +99,14 @@ enum Command {
     Corpus(corpus::CorpusArgs),
     /// Check a profiler's trace, or repair one that was cut off
     Trace(trace::TraceArgs),
+    /// Run the whole catalogue, or this machine's part of it, and write down what comes of it
+    Nightly(nightly::NightlyArgs),
+    /// Put the shards of a night together, and say what is new since another
+    Merge(merge::MergeArgs),
+    /// Look for the planted bugs, as every night does before anything else
+    Canary(canary::CanaryArgs),
+    /// Say which engine finds which bug: the kill matrix
+    Mutants(mutants::MutantsArgs),
     /// Run one unit for a parent process
     #[command(name = child::UNIT_COMMAND, hide = true)]
     Unit { spec: PathBuf },
@@ -279,9 +294,10 @@ pub enum Exit {
     Deadlock = 11,
     /// A livelock or a hang.
     Liveness = 12,
-    /// The same run was not the same again.
+    /// What must come to the same did not.
     Nondeterminism = 13,
-    /// A twin was not found as it must be, or the cross-check came to something new.
+    /// A twin or a planted bug was not found as it must be, or the cross-check came to something
+    /// new.
     Survived = 14,
     /// A rank is out of its run, for a reason that it says.
     Left = 15,
@@ -365,6 +381,10 @@ fn run(cli: Cli) -> Result<Exit, Stop> {
         Command::Rank(args) => rank::rank(&args),
         Command::Corpus(args) => corpus::corpus(&args),
         Command::Trace(args) => trace::trace(&args),
+        Command::Nightly(args) => nightly::nightly(&args),
+        Command::Merge(args) => merge::merge(&args),
+        Command::Canary(args) => canary::canary(&args),
+        Command::Mutants(args) => mutants::mutants(&args),
         Command::Unit { spec } => serve(&spec),
     }
 }

@@ -7,6 +7,7 @@
 // few unit tests of this crate it would be a quarter of a cold `cargo test`: they do without.
 #[cfg(not(test))]
 mod bed;
+pub mod canary;
 pub mod classics;
 pub mod cli;
 #[cfg(not(test))]
@@ -14,6 +15,7 @@ mod compiling;
 mod corpus;
 #[cfg(not(test))]
 pub mod field;
+pub mod nightly;
 #[cfg(not(test))]
 pub mod origin;
 pub mod registry;

@@ -1,8 +1,11 @@
 //! What a run came to, and the forms it is written in.
 
 pub mod cross;
+pub mod html;
 pub mod json;
 pub mod junit;
+pub mod markdown;
+pub mod night;
 pub mod seeds;
 pub mod table;
 
@@ -16,7 +19,7 @@ use crate::Scenario;
 use crate::cli::Exit;
 
 /// How small a failing execution was made.
-#[derive(Clone, Copy, Debug, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ShrunkSizes {
     /// As it was found.
     pub before: Size,

@@ -18,8 +18,8 @@ use crate::Scenario;
 use crate::report::cross::Comparison;
 use crate::report::{self, LeftOut, RunReport, ShrunkSizes, UnitReport, seeds};
 
-mod progress;
-mod schedule;
+pub(super) mod progress;
+pub(super) mod schedule;
 
 use progress::Progress;
 use schedule::{Machine, Planned, Share};
@@ -52,13 +52,13 @@ pub(super) fn check(args: &CheckArgs) -> Result<Exit, Stop> {
         threads: jobs.min(cores),
         bytes: available_bytes(),
     };
-    let (planned, left_out) = plan(&scenarios, &args.engines, &machine)?;
+    let (planned, left_out) = plan(&scenarios, &args.engines, &Variant::ALL, &machine)?;
     let json = args.json.as_deref().map(input::output).transpose()?;
     let junit = args.junit.as_deref().map(input::output).transpose()?;
-    input::distinct(
+    input::distinct(&[
         ("--json", args.json.as_deref()),
         ("--junit", args.junit.as_deref()),
-    )?;
+    ])?;
     on_ctrl_c()?;
 
     machine.started = Instant::now();
@@ -97,9 +97,10 @@ pub(super) fn check(args: &CheckArgs) -> Result<Exit, Stop> {
 }
 
 /// What to run, in the order of the report, and what the budget has no room for.
-fn plan(
+pub(super) fn plan(
     scenarios: &[&'static Scenario],
     engines: &[Engine],
+    variants: &[Variant],
     machine: &Machine,
 ) -> Result<(Vec<Planned>, Vec<LeftOut>), Stop> {
     let (mut planned, mut left_out) = (Vec::new(), Vec::new());
@@ -116,7 +117,7 @@ fn plan(
                     .collect(),
             };
             for engine in chosen {
-                for variant in Variant::ALL {
+                for &variant in variants {
                     let needs = plan.needs(variant, machine.threads);
                     // All that need minutes run in turn.
                     let with_it = taken + needs;
@@ -153,7 +154,7 @@ fn plan(
 }
 
 /// Runs all units and returns their reports in the order of the plan.
-fn run_all(
+pub(super) fn run_all(
     args: &CheckArgs,
     planned: &[Planned],
     machine: &Machine,
@@ -164,9 +165,14 @@ fn run_all(
     let minutes = (for_the_rest.as_secs() / DEFAULT_BUDGET.as_secs()).max(1);
     let effort = args.effort.unwrap_or(minutes);
     let run = |unit: Planned, share| {
-        run_one((args.seed, effort), &children, unit, share, &progress).unwrap_or_else(|error| {
-            UnitReport::failed(unit.scenario, unit.variant, unit.engine, &error)
-        })
+        let (executions, rounds) = drawn_by(unit.engine, unit.variant, effort);
+        let draws = Draws {
+            seed: args.seed,
+            executions,
+            rounds,
+            shrinks: true,
+        };
+        run_one(draws, &children, unit, share, &progress)
     };
     let tell = |report: Option<&UnitReport>| match report {
         Some(report) => progress.finished(report),
@@ -193,20 +199,54 @@ fn not_started(unit: &Planned) -> UnitReport {
     UnitReport::not_started(unit.scenario, unit.variant, unit.engine, why)
 }
 
-fn run_one(
-    (seed, effort): (u64, u64),
+/// What one unit draws, and from what.
+#[derive(Clone, Copy)]
+pub(super) struct Draws {
+    pub(super) seed: u64,
+    pub(super) executions: u64,
+    pub(super) rounds: u32,
+    /// Whether a failure is made as small as a moment allows.
+    pub(super) shrinks: bool,
+}
+
+/// How many executions an engine draws, and of how many rounds.
+pub(crate) fn drawn_by(engine: Engine, variant: Variant, effort: u64) -> (u64, u32) {
+    match (engine, variant) {
+        (Engine::Native, _) => (NATIVE_EXECUTIONS.saturating_mul(effort), NATIVE_ROUNDS),
+        // However often it is looked for, it must be found among so many.
+        (Engine::World, Variant::AsReported) => (WORLD_SEEDS_OF_TWIN, 1),
+        (Engine::World, Variant::Shipped) => (WORLD_SEEDS.saturating_mul(effort), 1),
+        _ => (SHUTTLE_EXECUTIONS.saturating_mul(effort), 1),
+    }
+}
+
+/// Runs one unit in a child. One that cannot be run has a report that says so.
+pub(super) fn run_one(
+    draws: Draws,
+    children: &Children,
+    unit: Planned,
+    share: Share,
+    progress: &Progress,
+) -> UnitReport {
+    try_one(draws, children, unit, share, progress).unwrap_or_else(|error| {
+        UnitReport::failed(unit.scenario, unit.variant, unit.engine, &error)
+    })
+}
+
+fn try_one(
+    draws: Draws,
     children: &Children,
     unit: Planned,
     share: Share,
     progress: &Progress,
 ) -> io::Result<UnitReport> {
     let started = Instant::now();
-    let (executions, rounds) = match (unit.engine, unit.variant) {
-        (Engine::Native, _) => (NATIVE_EXECUTIONS.saturating_mul(effort), NATIVE_ROUNDS),
-        (Engine::World, Variant::AsReported) => (WORLD_SEEDS_OF_TWIN, 1),
-        (Engine::World, Variant::Shipped) => (WORLD_SEEDS.saturating_mul(effort), 1),
-        _ => (SHUTTLE_EXECUTIONS.saturating_mul(effort), 1),
-    };
+    let Draws {
+        seed,
+        executions,
+        rounds,
+        shrinks,
+    } = draws;
     let request = Request {
         scenario: unit.scenario.id.to_owned(),
         variant: unit.variant,
@@ -221,8 +261,8 @@ fn run_one(
     let outcome = children.run(&request, &INTERRUPTED, |n| progress.executions(&unit, n))?;
     let seed = children.seed_of(&request, &outcome, &unit.scenario.revision(), &INTERRUPTED)?;
     let (seed, shrunk) = match seed {
-        Some(seed) => shrunk(children, seed, share.limit)?,
-        None => (None, None),
+        Some(seed) if shrinks => shrunk(children, seed, share.limit)?,
+        seed => (seed, None),
     };
     let verdict = outcome.verdict(unit.engine);
     Ok(UnitReport {
@@ -271,7 +311,7 @@ fn shrunk(
 }
 
 /// The worst of what happened: first what says most about the shipped code.
-fn exit_code(units: &[UnitReport], cross: &[Comparison]) -> Exit {
+pub(crate) fn exit_code(units: &[UnitReport], cross: &[Comparison]) -> Exit {
     let shipped_failure = (units.iter())
         .filter(|unit| unit.variant == Variant::Shipped)
         .find_map(|unit| unit.verdict.failure());
@@ -383,7 +423,9 @@ mod tests {
     fn what_needs_minutes_is_planned_as_long_as_all_of_it_fits_in_turn() {
         let of = |minutes, threads| {
             let machine = machine(minutes, threads);
-            let (planned, left_out) = plan(&[&COUNTER, &COUNTER], &[], &machine).ok().unwrap();
+            let (planned, left_out) = plan(&[&COUNTER, &COUNTER], &[], &Variant::ALL, &machine)
+                .ok()
+                .unwrap();
             let minutes = |needs: Duration| needs.as_secs() / 60;
             let long = planned.iter().filter(|unit| !unit.needs.is_zero());
             (
@@ -413,7 +455,9 @@ mod tests {
             json: None,
             junit: None,
         };
-        let (_, left_out) = plan(&[&COUNTER], &[], &machine(1, 2)).ok().unwrap();
+        let (_, left_out) = plan(&[&COUNTER], &[], &Variant::ALL, &machine(1, 2))
+            .ok()
+            .unwrap();
         assert!(!is_missed(&left_out, &args(&[], Class::Sampled)));
         assert!(is_missed(&left_out, &args(&["count"], Class::Sampled)));
         for class in [Class::Bounded, Class::Exhausted] {

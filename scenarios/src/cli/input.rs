@@ -113,17 +113,17 @@ pub(super) fn virtual_time(text: &str) -> Result<Duration, String> {
 }
 
 /// Two reports into one file would be one too few.
-pub(super) fn distinct(
-    one: (&str, Option<&Path>),
-    other: (&str, Option<&Path>),
-) -> Result<(), Stop> {
+pub(super) fn distinct(files: &[(&str, Option<&Path>)]) -> Result<(), Stop> {
     // What cannot be found, as standard input, is the same as nothing.
     let place = |path: Option<&Path>| path.and_then(|path| path.canonicalize().ok());
-    if place(one.1).is_some_and(|one| place(other.1) == Some(one)) {
-        return Err(Stop::usage(format!(
-            "{} and {} name the same file; give each its own",
-            one.0, other.0
-        )));
+    for (at, (name, one)) in files.iter().enumerate() {
+        for (other_name, other) in &files[at + 1..] {
+            if place(*one).is_some_and(|one| place(*other) == Some(one)) {
+                return Err(Stop::usage(format!(
+                    "{name} and {other_name} name the same file; give each its own"
+                )));
+            }
+        }
     }
     Ok(())
 }

@@ -33,14 +33,14 @@ pub(super) fn serve_trace(args: &ServeTraceArgs) -> Result<Exit, Stop> {
         ("--json", args.json.as_deref()),
         ("--html", args.html.as_deref()),
     ] {
-        input::distinct(trace_file, report)?;
+        input::distinct(&[trace_file, report])?;
     }
     let json = args.json.as_deref().map(input::output).transpose()?;
     let html = args.html.as_deref().map(input::output).transpose()?;
-    input::distinct(
+    input::distinct(&[
         ("--json", args.json.as_deref()),
         ("--html", args.html.as_deref()),
-    )?;
+    ])?;
     // Not before: until then Ctrl-C may end the program as it ends any, also one that waits for
     // standard input.
     on_ctrl_c()?;

@@ -5,10 +5,11 @@
 use std::fs::File;
 use std::io;
 
-use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
+use quick_junit::{NonSuccessKind, Report, SerializeError, TestCase, TestCaseStatus, TestSuite};
 
 use super::cross::Comparison;
 use super::json::replace;
+use super::night::NightReport;
 use super::{LeftOut, RunReport, UnitReport, seeds};
 
 /// Writes the report over whatever the file held.
@@ -16,8 +17,24 @@ use super::{LeftOut, RunReport, UnitReport, seeds};
 /// # Errors
 /// When the file cannot be written.
 pub fn write(mut file: File, report: &RunReport) -> io::Result<()> {
+    let text = render(report, None).map_err(io::Error::other)?;
+    replace(&mut file, text.as_bytes())
+}
+
+/// Writes a night over whatever the file held: its units, and before them a suite of the night
+/// itself, with what is missing and its planted bugs.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_night(mut file: File, report: &NightReport) -> io::Result<()> {
+    let text = render(&report.night.run, Some(night_suite(report))).map_err(io::Error::other)?;
+    replace(&mut file, text.as_bytes())
+}
+
+fn render(report: &RunReport, first: Option<TestSuite>) -> Result<String, SerializeError> {
     let mut junit = Report::new("selvedge");
     junit.set_time(report.took);
+    junit.add_test_suites(first);
     for of_scenario in report.units.chunk_by(|a, b| a.scenario.id == b.scenario.id) {
         let Some(first) = of_scenario.first() else {
             continue;
@@ -33,8 +50,46 @@ pub fn write(mut file: File, report: &RunReport) -> io::Result<()> {
         suite.add_test_cases(compared.map(comparison_case));
         junit.add_test_suite(suite);
     }
-    let text = junit.to_string().map_err(io::Error::other)?;
-    replace(&mut file, text.as_bytes())
+    junit.to_string()
+}
+
+fn night_suite(report: &NightReport) -> TestSuite {
+    let mut suite = TestSuite::new("night");
+    let case = |name: String, wrong: Option<(&str, String)>| {
+        let status = match wrong {
+            None => TestCaseStatus::success(),
+            Some((kind, message)) => {
+                let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+                status.set_type(kind);
+                status.set_message(message);
+                status
+            }
+        };
+        let mut case = TestCase::new(name, status);
+        case.set_classname("night");
+        case
+    };
+    let gaps: Vec<String> = report.night.gaps.iter().map(ToString::to_string).collect();
+    let gaps = (!gaps.is_empty()).then(|| ("Incomplete", gaps.join("; ")));
+    suite.add_test_case(case("complete".to_owned(), gaps));
+    for canary in &report.night.canaries {
+        let wrong = (!canary.is_alive()).then(|| ("Canary", canary.line()));
+        let name = format!(
+            "canary: {} {} shard {} session {}",
+            canary.scenario, canary.engine, canary.shard, canary.session
+        );
+        suite.add_test_case(case(name, wrong));
+    }
+    if let Some(same) = report
+        .trend
+        .as_ref()
+        .and_then(|trend| trend.same_plan.as_ref())
+    {
+        let different = same.different.join("; ");
+        let wrong = (!different.is_empty()).then_some(("Nondeterminism", different));
+        suite.add_test_case(case("the same as the base".to_owned(), wrong));
+    }
+    suite
 }
 
 fn case(unit: &UnitReport) -> TestCase {

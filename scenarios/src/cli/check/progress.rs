@@ -9,14 +9,14 @@ use super::schedule::Planned;
 use crate::report::UnitReport;
 
 /// A bar where standard error is a terminal, a line a unit otherwise.
-pub(super) struct Progress {
+pub(in crate::cli) struct Progress {
     bar: ProgressBar,
     total: usize,
     plain: bool,
 }
 
 impl Progress {
-    pub(super) fn new(total: usize) -> Self {
+    pub(in crate::cli) fn new(total: usize) -> Self {
         let plain = !io::stderr().is_terminal();
         let target = match plain {
             true => ProgressDrawTarget::hidden(),
@@ -30,11 +30,11 @@ impl Progress {
         Progress { bar, total, plain }
     }
 
-    pub(super) fn running(&self, unit: &Planned) {
+    pub(in crate::cli) fn running(&self, unit: &Planned) {
         self.bar.set_message(describe(unit));
     }
 
-    pub(super) fn executions(&self, unit: &Planned, executions: u64) {
+    pub(in crate::cli) fn executions(&self, unit: &Planned, executions: u64) {
         self.bar.set_message(format!(
             "{}: {executions} {}",
             describe(unit),
@@ -43,11 +43,11 @@ impl Progress {
     }
 
     /// A unit that there was no time for.
-    pub(super) fn skip(&self) {
+    pub(in crate::cli) fn skip(&self) {
         self.bar.inc(1);
     }
 
-    pub(super) fn finished(&self, unit: &UnitReport) {
+    pub(in crate::cli) fn finished(&self, unit: &UnitReport) {
         self.bar.inc(1);
         if self.plain {
             let line = format!(
@@ -71,7 +71,7 @@ impl Progress {
         }
     }
 
-    pub(super) fn clear(&self) {
+    pub(in crate::cli) fn clear(&self) {
         self.bar.finish_and_clear();
     }
 }

@@ -28,16 +28,16 @@ const LEAST_LIMIT: Duration = Duration::from_millis(500);
 
 /// One unit that is to run.
 #[derive(Clone, Copy)]
-pub(super) struct Planned {
+pub(in crate::cli) struct Planned {
     /// Its place in the report.
-    pub(super) place: usize,
-    pub(super) scenario: &'static Scenario,
-    pub(super) variant: Variant,
-    pub(super) engine: Engine,
+    pub(in crate::cli) place: usize,
+    pub(in crate::cli) scenario: &'static Scenario,
+    pub(in crate::cli) variant: Variant,
+    pub(in crate::cli) engine: Engine,
     /// The least budget that has room for it beside nothing else; zero where any has.
-    pub(super) needs: Duration,
+    pub(in crate::cli) needs: Duration,
     /// How often it was run and cut short before.
-    pub(super) tries: u32,
+    pub(in crate::cli) tries: u32,
 }
 
 impl Planned {
@@ -53,23 +53,23 @@ impl Planned {
 
 /// What one unit may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Share {
-    pub(super) limit: Duration,
-    pub(super) threads: usize,
-    pub(super) most_bytes: u64,
+pub(in crate::cli) struct Share {
+    pub(in crate::cli) limit: Duration,
+    pub(in crate::cli) threads: usize,
+    pub(in crate::cli) most_bytes: u64,
 }
 
 /// What all of them may use.
 #[derive(Clone, Copy)]
-pub(super) struct Machine {
-    pub(super) budget: Duration,
-    pub(super) started: Instant,
+pub(in crate::cli) struct Machine {
+    pub(in crate::cli) budget: Duration,
+    pub(in crate::cli) started: Instant,
     /// Units at a time.
-    pub(super) jobs: usize,
+    pub(in crate::cli) jobs: usize,
     /// Threads at a time: no more than units or processors.
-    pub(super) threads: usize,
+    pub(in crate::cli) threads: usize,
     /// Memory for searches.
-    pub(super) bytes: u64,
+    pub(in crate::cli) bytes: u64,
 }
 
 /// Runs a unit with its share.
@@ -79,14 +79,14 @@ type Run<'a> = dyn Fn(Planned, Share) -> UnitReport + Sync + 'a;
 type Tell<'a> = dyn Fn(Option<&UnitReport>) + Sync + 'a;
 
 /// The time that is not kept for long units.
-pub(super) fn time_for_the_rest(planned: &[Planned], budget: Duration) -> Duration {
+pub(in crate::cli) fn time_for_the_rest(planned: &[Planned], budget: Duration) -> Duration {
     let kept: Duration = planned.iter().map(Planned::kept).sum();
     budget.saturating_sub(kept)
 }
 
 /// Runs all units; returns their reports by their places. Of one that there was no time for there
 /// is none.
-pub(super) fn run_all(
+pub(in crate::cli) fn run_all(
     planned: &[Planned],
     machine: &Machine,
     run: &Run<'_>,
