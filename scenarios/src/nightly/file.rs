@@ -56,7 +56,7 @@ pub struct Contents {
     /// The first line that cannot be read, counted from 1, and why. Those after it are not looked at.
     pub damaged: Option<(usize, String)>,
     /// How many bytes there are up to the last newline.
-    whole: u64,
+    pub whole: u64,
 }
 
 impl Contents {

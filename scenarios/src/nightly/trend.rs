@@ -236,6 +236,10 @@ impl Trend {
         let (mut more, mut less) = (Vec::new(), Vec::new());
         for (key, unit) in &units {
             let Some(was) = before.get(key) else { continue };
+            // What fails ends there: that it came further or less far is no news.
+            if unit.signature.is_some() || was.signature.is_some() {
+                continue;
+            }
             let change = ((*key).clone(), was.explored, unit.explored);
             match unit.explored.cmp(&was.explored) {
                 std::cmp::Ordering::Greater => more.push(change),

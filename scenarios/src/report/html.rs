@@ -101,7 +101,7 @@ fn facts(page: &mut String, report: &NightReport) {
 fn failures(page: &mut String, report: &NightReport) {
     let failures = report.failures();
     if failures.is_empty() {
-        page.push_str("<h2>Nothing fails</h2>\n");
+        page.push_str("<h2>Nothing that was run fails</h2>\n");
         return;
     }
     add!(page, "<h2>What fails ({})</h2>\n", failures.len());
@@ -156,7 +156,11 @@ fn explored(page: &mut String, report: &NightReport) {
              <td>{}</td><td>{}</td></tr>\n",
             explored.engine,
             explored.units,
-            explored.seeds,
+            if explored.seeds == 0 {
+                String::new()
+            } else {
+                explored.seeds.to_string()
+            },
             explored.explored,
             explored.counts,
             classes(&explored)
