@@ -160,7 +160,7 @@ echo "$said"
 echo "exit $merged"
 # 13 where any unit came to something else. What a shard found is told by its exit code, and by the
 # merge's; here it is one of the failures.
-grep -q '^the same plan.* [1-9][0-9]* units are the same, 0 are not' <<< "$said" || exit 13
+grep -qa '^the same plan.* [1-9][0-9]* units are the same, 0 are not' <<< "$said" || exit 13
 [ "$merged" = 0 ] || exit "$merged"
 [ "$whole" = 0 ] || exit "$whole"
 [ -z "${failed:-}" ] || { echo "a task failed, and its night did not" >&2; exit 70; }

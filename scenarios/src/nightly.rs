@@ -13,6 +13,7 @@
 //!     seed: 1,
 //!     effort: 4,
 //!     filters: vec!["abba".to_owned()],
+//!     room_s: 0,
 //!     sources: "0123456789abcdef".to_owned(),
 //! };
 //! let scenarios: Vec<_> = selvedge_scenarios::all();

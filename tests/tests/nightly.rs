@@ -225,7 +225,7 @@ fn other_nights_are_no_part_of_this_one() {
     let said = with(&["--run-id", "night", "--effort", "4"]);
     assert!(said.contains("--effort was 3 and is 4"), "{said}");
     assert!(
-        said.contains("give the same filters, --seed and --effort"),
+        said.contains("give the same filters, --seed, --effort and --budget"),
         "{said}"
     );
     let said = with(&["--run-id", "night", "--effort", "3", "--seed", "2"]);

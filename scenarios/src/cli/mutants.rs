@@ -305,3 +305,86 @@ impl Cell {
         json!({"engine": engine, "outcome": outcome, "executions": executions, "why": why})
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use selvedge_sim::{Engine, Failure, FailureKind, Verdict};
+
+    use super::*;
+    use crate::registry;
+
+    /// What an engine came to on a twin; `None` where it found nothing.
+    fn unit(scenario: &'static Scenario, engine: &str, found: Option<&str>) -> UnitReport {
+        let engine: Engine = engine.parse().unwrap();
+        let verdict = match found {
+            Some(signature) => Verdict::Violated {
+                failure: Failure {
+                    kind: FailureKind::Property,
+                    signature: signature.to_owned(),
+                    detail: String::new(),
+                    location: String::new(),
+                },
+                executions: 7,
+            },
+            None => engine.verdict_when_complete(9, ""),
+        };
+        let variant = Variant::AsReported;
+        UnitReport {
+            surprise: scenario.surprise(variant, engine, &verdict, &[]),
+            verdict,
+            started: true,
+            ..UnitReport::not_started(scenario, variant, engine, "")
+        }
+    }
+
+    fn matrix(id: &str, found: &[(&str, Option<&str>)]) -> Matrix {
+        let scenario = registry::find(id).unwrap();
+        let units = found
+            .iter()
+            .map(|(engine, found)| unit(scenario, engine, *found));
+        Matrix::of(&[scenario], &units.collect::<Vec<_>>(), &[])
+    }
+
+    #[test]
+    fn a_kill_is_by_the_right_engine_and_the_right_signature() {
+        let dekker = |explorer, loom| matrix("dekker", &[("explorer", explorer), ("loom", loom)]);
+        let signature = Some(registry::find("dekker").unwrap().signature);
+        let right = dekker(None, signature);
+        assert_eq!(right.exit(), Exit::Ok, "{}", right.text());
+        assert!(
+            right.text().contains("1 of 1 mutants killed"),
+            "{}",
+            right.text()
+        );
+        assert_eq!(right.rows[0].cells[1].1, Cell::Killed(7));
+        assert!(matches!(right.rows[0].cells[0].1, Cell::Misses(_)));
+        for (wrong, said) in [
+            (dekker(None, Some("another")), "found 'another' instead of"),
+            (dekker(signature, signature), "should be out of sight"),
+            (dekker(None, None), "was not found"),
+            (dekker(None, None), "its scenario kills nothing"),
+            (matrix("dekker", &[]), "nobody looks for it"),
+            // To be met by luck alone is to be met by nobody.
+            (matrix("dekker", &[("native", None)]), "nobody kills it"),
+        ] {
+            assert_eq!(wrong.exit(), Exit::Survived, "{said}");
+            assert!(wrong.text().contains(said), "{said}: {}", wrong.text());
+            assert_eq!(wrong.json()["exit"], 14);
+        }
+    }
+
+    #[test]
+    fn a_search_that_was_cut_short_is_no_verdict_on_a_mutant() {
+        let mut cut = unit(registry::find("dekker").unwrap(), "loom", None);
+        cut.verdict = Verdict::BudgetEnded { executions: 3 };
+        cut.surprise = Some("time ran out".to_owned());
+        let killed = unit(cut.scenario, "explorer", None);
+        let row = Row::of(cut.scenario, &[&killed, &cut], &[]);
+        let matrix = Matrix {
+            engines: vec!["explorer", "loom"],
+            rows: vec![row],
+            interrupted: false,
+        };
+        assert_eq!(matrix.exit(), Exit::Budget);
+    }
+}

@@ -96,14 +96,16 @@ pub(super) fn nightly(args: &NightlyArgs) -> Result<Exit, Stop> {
         Asked::Auto => Shard::auto(|name| std::env::var(name).ok()).map_err(Stop::usage)?,
     };
     let minutes = args.budget.as_secs() / DEFAULT_BUDGET.as_secs();
+    let scenarios = input::select(&args.filters)?;
     let inputs = Inputs {
         run_id: args.run_id.clone(),
         seed: args.seed,
         effort: args.effort.unwrap_or(minutes.max(1)),
         filters: args.filters.clone(),
+        room_s: Plan::room(&scenarios, args.budget),
         sources: sources().to_owned(),
     };
-    let plan = Plan::of(inputs, &input::select(&args.filters)?);
+    let plan = Plan::of(inputs, &scenarios);
     let header = Header::of(&plan, shard);
     file::others(&args.out, &header).map_err(Stop::usage)?;
     let (log, before) = open(args, &header)?;

@@ -251,7 +251,7 @@ fn refusal(contents: &Contents, ours: &Header) -> Option<String> {
             ours.plan,
             differing(theirs, ours),
             match theirs_are.sources == ours_are.sources {
-                true => "give the same filters, --seed and --effort",
+                true => "give the same filters, --seed, --effort and --budget",
                 false => "run the program that began it",
             }
         ));
@@ -280,6 +280,11 @@ fn differing(theirs: &Header, ours: &Header) -> String {
     add("the filter", filters(&one.filters), filters(&other.filters));
     add("--seed", one.seed.to_string(), other.seed.to_string());
     add("--effort", one.effort.to_string(), other.effort.to_string());
+    add(
+        "the longest search that fits",
+        format!("{}s", one.room_s),
+        format!("{}s", other.room_s),
+    );
     add("the program", one.sources.clone(), other.sources.clone());
     match all.is_empty() {
         true => "the catalogue is another".to_owned(),
@@ -335,6 +340,7 @@ mod tests {
                 seed: 1,
                 effort: 1,
                 filters: Vec::new(),
+                room_s: 0,
                 sources: "s".to_owned(),
             },
             shard: Shard { number: 2, of: 8 },

@@ -46,6 +46,15 @@ pub struct Unit {
     pub missed: Vec<&'static str>,
 }
 
+impl Unit {
+    /// Whether all its pieces are there and time cut none of them short. What bounded searches found
+    /// after the full one was cut hangs on the time, too.
+    #[must_use]
+    pub fn is_whole(&self, report: &UnitReport) -> bool {
+        self.pieces == self.of && !report.was_cut() && report.escalation.is_none()
+    }
+}
+
 /// A planted bug in one session of a shard.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Canary {
@@ -338,11 +347,30 @@ impl Night {
             canaries,
             gaps,
         };
-        night.judge(pieces, &left_out);
+        night.leave_out(&left_out);
+        night.judge(pieces);
         night
     }
 
-    fn judge(&mut self, mut pieces: BTreeMap<Piece, Ran>, left_out: &BTreeMap<usize, u64>) {
+    /// What was never dealt, and what a shard had no room for beside the rest of its part.
+    fn leave_out(&mut self, left_out: &BTreeMap<usize, u64>) {
+        let by_plan = self.plan.left_out.iter().map(|unit| (unit, unit.needs_s));
+        let by_shard = left_out
+            .iter()
+            .map(|(place, needs_s)| (&self.plan.units[*place], *needs_s));
+        for (unit, needs_s) in by_plan.chain(by_shard) {
+            if let (Some(scenario), Ok(engine)) = (registry::find(&unit.scenario), unit.engine()) {
+                self.run.left_out.push(LeftOut {
+                    scenario,
+                    variant: unit.variant,
+                    engine,
+                    needs: Duration::from_secs(needs_s),
+                });
+            }
+        }
+    }
+
+    fn judge(&mut self, mut pieces: BTreeMap<Piece, Ran>) {
         for (place, unit) in self.plan.units.iter().enumerate() {
             let Some(scenario) = registry::find(&unit.scenario) else {
                 continue;
@@ -354,14 +382,6 @@ impl Night {
                 })
             });
             let of_unit: Vec<Ran> = of_unit.collect();
-            if let Some((needs_s, Ok(engine))) = left_out.get(&place).map(|n| (*n, unit.engine())) {
-                self.run.left_out.push(LeftOut {
-                    scenario,
-                    variant: unit.variant,
-                    engine,
-                    needs: Duration::from_secs(needs_s),
-                });
-            }
             let Some(joined) = join(of_unit, expected(scenario, unit)) else {
                 continue;
             };

@@ -24,6 +24,8 @@ pub struct Inputs {
     pub effort: u64,
     /// Which scenarios; all if none.
     pub filters: Vec<String>,
+    /// The longest search that each shard has room for, in seconds: see [`Plan::room`].
+    pub room_s: u64,
     /// The program's revision: see [`sources`].
     pub sources: String,
 }
@@ -35,6 +37,8 @@ pub struct Plan {
     pub inputs: Inputs,
     /// Every unit, in the order of reports.
     pub units: Vec<PlanUnit>,
+    /// Units that need more time than there is, and are not run.
+    pub left_out: Vec<PlanUnit>,
     /// The planted bugs, which every shard must find before anything else.
     pub canaries: Vec<PlanUnit>,
 }
@@ -79,12 +83,15 @@ impl Plan {
     /// The plan for these scenarios.
     #[must_use]
     pub fn of(inputs: Inputs, scenarios: &[&'static Scenario]) -> Self {
-        let mut units = Vec::new();
+        let (mut units, mut left_out) = (Vec::new(), Vec::new());
         for scenario in scenarios {
             for plan in scenario.engines {
                 for variant in Variant::ALL {
                     let unit = PlanUnit::of(scenario, plan.engine, variant, inputs.effort);
-                    units.push(unit);
+                    match unit.needs_s > inputs.room_s {
+                        true => left_out.push(unit),
+                        false => units.push(unit),
+                    }
                 }
             }
         }
@@ -97,7 +104,21 @@ impl Plan {
             canaries: canaries.collect(),
             inputs,
             units,
+            left_out,
         }
+    }
+
+    /// The longest search among these scenarios that a budget has room for, in seconds; zero if none
+    /// has. Two budgets with room for the same searches make the same plan.
+    #[must_use]
+    pub fn room(scenarios: &[&'static Scenario], budget: Duration) -> u64 {
+        let plans = scenarios.iter().flat_map(|scenario| scenario.engines);
+        let needs = plans.map(|plan| plan.needs(Variant::Shipped, 2));
+        needs
+            .filter(|needs| *needs <= budget)
+            .max()
+            .unwrap_or_default()
+            .as_secs()
     }
 
     /// What tells this plan from every other, in 16 hexadecimal digits.
@@ -255,7 +276,8 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::registry;
+    use crate::canary::MODEL;
+    use crate::registry::{self, stateright};
 
     fn plan(run_id: &str, effort: u64) -> Plan {
         let inputs = Inputs {
@@ -263,6 +285,7 @@ mod tests {
             seed: 1,
             effort,
             filters: Vec::new(),
+            room_s: 0,
             sources: "s".to_owned(),
         };
         Plan::of(inputs, &registry::all())
@@ -306,6 +329,7 @@ mod tests {
         };
         other(|plan| plan.inputs.run_id.push('2'));
         other(|plan| plan.inputs.seed = 2);
+        other(|plan| plan.inputs.room_s = 60);
         other(|plan| plan.inputs.sources.push('x'));
         other(|plan| plan.inputs.filters.push("abba".to_owned()));
         other(|plan| plan.units[3].revision.push('0'));
@@ -332,6 +356,32 @@ mod tests {
             let other = self::plan("another", effort);
             assert!((other.pieces().into_iter()).all(|piece| !seeds.contains(&other.seed(piece))));
         }
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_dealt_to_nobody() {
+        const LONG: crate::Plan = stateright(crate::Expect::Finds).needs_minutes(20);
+        static SLOW: Scenario = Scenario {
+            id: "slow",
+            engines: &[LONG],
+            ..MODEL
+        };
+        let hours = |hours: u64| Duration::from_secs(hours * 3_600);
+        let of = |budget| {
+            let scenarios = [&SLOW];
+            let inputs = Inputs {
+                room_s: Plan::room(&scenarios, budget),
+                ..plan("night", 1).inputs
+            };
+            Plan::of(inputs, &scenarios)
+        };
+        let (short, long) = (of(hours(0)), of(hours(1)));
+        // The twin takes no time.
+        assert_eq!((short.units.len(), short.left_out.len()), (1, 1));
+        assert_eq!((long.units.len(), long.left_out.len()), (2, 0));
+        assert_eq!(long.inputs.room_s, 20 * 60);
+        assert_eq!(long.hash(), of(hours(8)).hash());
+        assert_ne!(long.hash(), short.hash());
     }
 
     #[test]

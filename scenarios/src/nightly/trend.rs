@@ -42,7 +42,7 @@ pub struct BaseUnit {
     pub signature: Option<String>,
     /// Every probe reached.
     pub reached: Vec<String>,
-    /// Whether all its pieces are there and none was cut short.
+    /// Whether all its pieces are there and time cut none short: then it comes to the same again.
     pub whole: bool,
 }
 
@@ -128,7 +128,7 @@ impl Base {
                 .failure()
                 .map(|failure| failure.signature.clone()),
             reached: report.reached.clone(),
-            whole: unit.pieces == unit.of && !report.was_cut(),
+            whole: unit.is_whole(report),
         });
         Base {
             run_id: night.plan.inputs.run_id.clone(),

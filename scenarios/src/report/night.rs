@@ -370,7 +370,7 @@ pub fn json(report: &NightReport) -> String {
             "explored": unit.explored,
             "pieces": unit.pieces,
             "pieces_planned": unit.of,
-            "whole": unit.pieces == unit.of && !told.was_cut(),
+            "whole": unit.is_whole(told),
             "signature": failure.map(|failure| &failure.signature),
             "detail": failure.map(|failure| &failure.detail),
             "seed": told.seed,

@@ -12,6 +12,7 @@ fn plan() -> Plan {
         seed: 1,
         effort: 5,
         filters: Vec::new(),
+        room_s: 0,
         sources: "s".to_owned(),
     };
     let scenarios = ["lost-wakeup", "abba-2"].map(|id| registry::find(id).unwrap());
