@@ -334,7 +334,7 @@ impl Night {
                 let (file, records) = (file.name.clone(), foreign);
                 gaps.push(Gap::Foreign { file, records });
             }
-            canaries.extend(canaries_of(&plan, header.shard, file));
+            canaries.extend(canaries::of(&plan, header.shard, file));
         }
         left_out.retain(|place, _| !pieces.keys().any(|piece| piece.unit == *place));
         gaps.extend(parts.gaps(&files, &pieces, &left_out));
@@ -574,80 +574,6 @@ fn surprise(
     }
 }
 
-/// The planted bugs of every session that ran anything.
-fn canaries_of(plan: &Plan, shard: Shard, file: &Contents) -> Vec<Canary> {
-    let mut sessions = BTreeSet::new();
-    for line in &file.lines {
-        match line {
-            Line::Piece { session, .. } | Line::Canary { session, .. } => {
-                sessions.insert(*session);
-            }
-            _ => {}
-        }
-    }
-    // One that found its last canary late and ran nothing is no news.
-    let ran = |wanted: u32| {
-        (file.lines.iter())
-            .any(|line| matches!(line, Line::Piece { session, .. } if *session == wanted))
-    };
-    let ended = |wanted: u32| {
-        (file.lines.iter())
-            .any(|line| matches!(line, Line::End { session, .. } if *session == wanted))
-    };
-    let mut canaries = Vec::new();
-    for session in sessions {
-        for unit in &plan.canaries {
-            let state = canary_state(plan, shard, file, session, unit);
-            // Killed on the way through the planted bugs, before anything else was run.
-            let is_unborn = state == CanaryState::Missing && !ran(session) && !ended(session);
-            if !is_unborn {
-                canaries.push(Canary {
-                    shard: shard.number,
-                    session,
-                    scenario: unit.scenario.clone(),
-                    engine: unit.engine.clone(),
-                    state,
-                });
-            }
-        }
-    }
-    canaries
-}
-
-fn canary_state(
-    plan: &Plan,
-    shard: Shard,
-    file: &Contents,
-    session: u32,
-    unit: &PlanUnit,
-) -> CanaryState {
-    let records = (file.lines.iter()).filter_map(|line| match line {
-        Line::Canary { session, ran } if ran.is_of(unit) => Some((*session, ran)),
-        _ => None,
-    });
-    let records: Vec<_> = records.collect();
-    let Some((_, ran)) = records.iter().rfind(|(of, _)| *of == session) else {
-        return match records.is_empty() {
-            true => CanaryState::Missing,
-            false => CanaryState::Stale,
-        };
-    };
-    if ran.drawn_from != plan.canary_seed(unit, shard) {
-        return CanaryState::Stale;
-    }
-    let wanted = registry::find(&unit.scenario).map(|scenario| scenario.signature);
-    match &ran.failure {
-        Some(failure) if Some(&*failure.signature) == wanted => CanaryState::Found {
-            executions: ran.executions,
-        },
-        Some(failure) => CanaryState::NotFound {
-            what: format!("found '{}' instead", failure.signature),
-        },
-        None => CanaryState::NotFound {
-            what: format!("{}, {} after {}", ran.verdict, ran.scope, ran.executions),
-        },
-    }
-}
-
+mod canaries;
 #[cfg(test)]
 mod tests;

@@ -285,6 +285,29 @@ fn a_night_without_its_planted_bugs_is_red() {
 }
 
 #[test]
+fn a_session_that_was_killed_among_its_planted_bugs_ran_nothing_and_is_no_failure() {
+    for how in [None, Some(Ended::Interrupted)] {
+        let mut files = files(2);
+        let lines = &mut files[1].lines;
+        let session = 2;
+        let canary = lines.iter().find_map(|line| match line {
+            Line::Canary { ran, .. } => Some(ran.clone()),
+            _ => None,
+        });
+        let ran = canary.unwrap();
+        lines.push(Line::Session {
+            session,
+            budget_s: 60,
+        });
+        lines.push(Line::Canary { session, ran });
+        lines.extend(how.map(|how| Line::End { session, how }));
+        let night = night(files);
+        assert_eq!(night.run.exit, Exit::Ok);
+        assert_eq!(night.dead_canaries().count(), 0);
+    }
+}
+
+#[test]
 fn a_unit_is_judged_by_all_its_intervals() {
     let exit = |of, with: &dyn Fn(&mut Ran)| {
         let mut files = files(3);
