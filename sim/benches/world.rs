@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use selvedge_sim::world::{World, WorldConfig};
+use selvedge_sim::world::{Parts, World, WorldConfig};
 
 fn measure(name: &str, configs: impl Iterator<Item = WorldConfig>) {
     let (mut runs, mut events, mut simulated) = (0, 0, 0.0);
@@ -36,6 +36,13 @@ fn main() {
         ..WorldConfig::swarm(seed)
     };
     measure("4 ranks, swarm", (0..seeds).map(four));
+    let whole = if quick { 100 } else { 1_000 };
+    measure("everybody, swarm", (0..whole).map(WorldConfig::whole));
+    let serving = |seed| WorldConfig {
+        parts: Parts::SERVING,
+        ..WorldConfig::whole(seed)
+    };
+    measure("server and agents, swarm", (0..whole).map(serving));
     let calm = |seed| WorldConfig {
         seed,
         epochs: 200,

@@ -1,14 +1,15 @@
 //! Runs of the simulated world, by seed.
 //!
 //! `cargo run --release -p selvedge-sim --example world -- [--seeds FROM..TO] [--ranks N]
-//! [--epochs N] [--mutant NAME | --mutants] [--calm] [--shrink]` prints what was violated, what
-//! the runs have been through and what they never reached. With `--mutants` it looks for every
-//! bug planted on purpose, and prints how many seeds each took.
+//! [--epochs N] [--training | --serving] [--mutant NAME | --mutants] [--calm] [--shrink]` prints
+//! what was violated, what the runs have been through and what they never reached. Everybody takes
+//! part, unless one half is asked for. With `--mutants` it looks for every bug planted on purpose,
+//! and prints how many seeds each took.
 
 use std::process::ExitCode;
 use std::time::Instant;
 
-use selvedge_sim::world::{Faults, Mutant, Probes, World, WorldConfig, WorldReport};
+use selvedge_sim::world::{Faults, Mutant, Parts, Probes, World, WorldConfig, WorldReport};
 
 struct Arguments {
     from: u64,
@@ -25,7 +26,8 @@ impl Arguments {
     fn config(&self, seed: u64, mutant: Mutant) -> WorldConfig {
         let drawn = match self.config.faults {
             Faults::None => self.config.clone(),
-            _ => WorldConfig::swarm(seed),
+            _ if self.config.parts == Parts::TRAINING => WorldConfig::swarm(seed),
+            _ => WorldConfig::whole(seed),
         };
         let ranks = self.ranks.unwrap_or(drawn.ranks);
         WorldConfig {
@@ -34,6 +36,7 @@ impl Arguments {
             epochs: self.epochs.unwrap_or(drawn.epochs),
             seed,
             mutant,
+            parts: self.config.parts,
             ..drawn
         }
     }
@@ -45,6 +48,7 @@ fn arguments() -> Result<Arguments, String> {
         to: 200,
         config: WorldConfig {
             faults: Faults::Swarm,
+            parts: Parts::ALL,
             ..WorldConfig::default()
         },
         mutants: false,
@@ -67,6 +71,8 @@ fn arguments() -> Result<Arguments, String> {
             }
             "--ranks" => given.ranks = Some(number(&value()?)?),
             "--epochs" => given.epochs = Some(number(&value()?)?),
+            "--training" => given.config.parts = Parts::TRAINING,
+            "--serving" => given.config.parts = Parts::SERVING,
             "--calm" => given.config.faults = Faults::None,
             "--mutants" => given.mutants = true,
             "--shrink" => given.shrink = true,
@@ -91,7 +97,16 @@ fn run(config: WorldConfig) -> Result<WorldReport, String> {
 fn show_smaller(report: &WorldReport) {
     if let Some(shrunk) = report.shrink(500) {
         println!("smaller, after {} runs:", shrunk.runs);
-        print!("{}{}", shrunk.report, shrunk.report.recorded().timeline(40));
+        print!(
+            "{}{}",
+            shrunk.report,
+            shrunk.report.recorded().timeline(
+                std::env::var("ROWS")
+                    .ok()
+                    .and_then(|rows| rows.parse().ok())
+                    .unwrap_or(40)
+            )
+        );
     }
 }
 

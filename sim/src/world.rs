@@ -1,5 +1,8 @@
-//! A whole run of data-parallel training in virtual time, with everything going wrong that may:
-//! the machines of [`selvedge_core::ddp`] that ship, driven by one event loop.
+//! All of core in one run in virtual time, with everything going wrong that may: a training job,
+//! driven by the machines of [`selvedge_core::ddp`] that ship; its ranks' training guards
+//! ([`selvedge_core::train`]); and agents that ask a server, which is the batch engine that ships
+//! on the pool that ships. There is one clock, one queue of events and one digest for all of them.
+//! [`Parts`] says who takes part.
 //!
 //! **A run is a pure function of its [`WorldConfig`].** Time is virtual, chance comes from the
 //! seed in separate streams (schedule, workload, faults, latency), and every event goes into a
@@ -27,13 +30,31 @@
 //! | `false-alarm` | no machine reports damage where there is none |
 //! | `blameless` | who had no part in any fault is not left behind |
 //! | `core-invariants` | what the machines say of themselves |
-//! | `liveness` | no wait outlives its deadline; after the faults everybody ends, and the healthy core is done |
+//! | `liveness` | no wait outlives its deadline; after the faults everybody ends, the healthy core is done, and every turn of every agent is over |
+//! | `right-tokens` | what the engine says and what an agent has is what the model comes to from nothing |
+//! | `right-content` | no backend finds in a block what should not be there |
+//! | `ends-once` | an accepted request ends once, a key is executed once a life of the server |
+//! | `conservation` | engine and pool agree on every block, and whoever is over has none |
+//! | `drain` | a drain ends by its deadline, and what is drained is empty |
+//! | `bounded-bypass` | nobody is overtaken more often than may be |
+//! | `no-stall` | the engine is stepped when it has something to do |
+//! | `refused` | no request is refused for good, and no cache that is given back |
+//! | `stale-alpha` | what a worker reads is the alpha of the record its rank has applied |
+//! | `live-entries` | there are no more values of alpha than workers |
+//! | `never-for-ever` | a step whose compile failed is compiled again when it can be |
+//! | `attempts-bounded` | and no more often than an epoch allows |
+//! | `first-execution` | what was compiled is used after it was run through once |
+//! | `profile-kept` | a trace is valid or can be repaired, with all that was written |
+//! | `clock` | no process's time goes back |
 //!
 //! # What goes wrong
-//! [`FaultKind`] and [`Latency`] list it: deaths of ranks and of the
-//! coordinator in every place, writes kept or lost as a whole, processes stopped, stuck and slow,
-//! connections broken, half-open and replaced, paths cut one way or both. **Not**: Byzantine
-//! ranks, disks that lie.
+//! [`FaultKind`], [`Latency`], [`Mail`], [`BackendFault`] and [`CompileFaults`] list it: deaths of
+//! ranks, of the coordinator and of the server in every place, writes kept or lost as a whole,
+//! processes stopped, stuck and slow, connections broken, half-open and replaced, paths cut one
+//! way or both, messages lost, doubled and overtaken, clients that do not read, backends that fail,
+//! panic and say what they must not, compiles that fail, disks that are full, clocks that jump.
+//! And, where a run has them switched on ([`Rares`]), drivers that take a seldom way. **Not**:
+//! Byzantine ranks, disks that lie.
 //!
 //! # Limits
 //! Faults come in a first phase, and then no more: else nothing could be said about an end.
@@ -47,6 +68,7 @@ mod config;
 mod coordinator;
 mod disrupt;
 mod faults;
+mod guards;
 mod mirrors;
 mod mutants;
 mod network;
@@ -54,7 +76,9 @@ mod probes;
 mod properties;
 mod random;
 mod ranks;
+mod rare;
 mod run;
+mod serving;
 mod shrink;
 mod swarm;
 mod timeline;
@@ -170,10 +194,19 @@ impl fmt::Display for WorldReport {
             epochs,
             seed,
             mutant,
+            parts,
+            agents,
+            turns,
             ..
         } = self.config;
-        write!(f, "seed {seed}, {ranks} ranks, {}", self.epochs)?;
-        write!(f, " of {epochs} epochs, mutant {mutant:?}: ")?;
+        write!(f, "seed {seed}, ")?;
+        if parts.training {
+            write!(f, "{ranks} ranks, {} of {epochs} epochs, ", self.epochs)?;
+        }
+        if parts.serving {
+            write!(f, "{agents} agents of {turns} turns, ")?;
+        }
+        write!(f, "mutant {mutant:?}: ")?;
         match &self.violation {
             None => writeln!(f, "every property held")?,
             Some(Violation {
@@ -189,6 +222,18 @@ impl fmt::Display for WorldReport {
         }
         for (place, fault) in self.plan.faults.iter().enumerate() {
             writeln!(f, "  fault {place} {fault}")?;
+        }
+        for fault in &self.plan.backend {
+            writeln!(f, "  backend: {fault}")?;
+        }
+        if self.plan.mail != Mail::default() {
+            writeln!(f, "  {:?}", self.plan.mail)?;
+        }
+        if self.plan.compile != CompileFaults::default() {
+            writeln!(f, "  {:?}", self.plan.compile)?;
+        }
+        if self.plan.rare.sites != 0 {
+            writeln!(f, "  {:?}", self.plan.rare)?;
         }
         write!(f, "  {} events, {:.1?}", self.events, self.virtual_time)?;
         writeln!(f, ", hash {:016x}", self.hash)

@@ -84,7 +84,7 @@ pub use error::{CloseError, Closed, OpenError, SinkCall, SinkFailure};
 pub use event::{ArgValue, Args, EventKind, MOST_ARGS, MOST_TEXT, TraceEvent};
 pub use exits::end_as_signalled;
 pub use queue::{EVENT_ROOM, QueueState};
-pub use repair::{RepairError, Repaired, repair};
+pub use repair::{NotATrace, RepairError, Repaired, repair, repaired};
 pub use run::{Profiled, ProfilerConfig, QUEUE_ROOM, RunError};
 pub use scan::{MOST_EVENT, TraceFault};
 pub use schedule::{Action, Op, Schedule, ScheduleError, ScheduleState, transition};

@@ -115,6 +115,34 @@ happenings! {
     Mends = "path mended",
     /// Nothing goes wrong from here on.
     Calm = "no more faults",
+    /// An agent begins a turn.
+    Asks = "begins turn {0}",
+    /// It has enough.
+    Cancels = "has enough of its turn",
+    /// A turn is complete.
+    Answered = "has its answer to turn {0}: {1} tokens",
+    /// A turn is over before it was complete.
+    Cancelled = "leaves turn {0} after {1} tokens",
+    /// The server accepts a request.
+    Accepts = "accepts key {1} of agent {0} as request {2}",
+    /// Its engine makes a turn.
+    Turns = "turn: computes {0} tokens of prompts and {1} new ones, tells {2} things",
+    /// Its engine dies.
+    EngineDies = "its engine dies",
+    /// It has another engine.
+    Rebuilt = "has another engine",
+    /// It is drained.
+    Drains = "drains",
+    /// It was.
+    Drained = "drain over; empty: {0}",
+    /// It has another model.
+    Changes = "changes to model {0}, {1} blocks",
+    /// A process's clock jumps ahead.
+    ClockSteps = "clock jumps ahead by {0} ns",
+    /// A rank begins to compile its step.
+    Compiles = "compiles its step: attempt {0}",
+    /// It has compiled it, or not.
+    Compiled = "compile over: attempt {0}",
 }
 
 /// One thing that happened.

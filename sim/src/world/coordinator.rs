@@ -30,6 +30,10 @@ pub(super) struct CoordinatorNode {
     pub(super) machine_down: bool,
     /// Lives that are to begin.
     pub(super) starts: u32,
+    /// How far its clock is ahead.
+    pub(super) ahead: Duration,
+    /// When its clock jumped last.
+    pub(super) stepped: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -92,6 +96,15 @@ impl Simulation {
         self.config.run_config(self.genesis.run)
     }
 
+    /// What the coordinator's clock says.
+    fn coordinator_now(&mut self) -> Instant {
+        let now = self.now + self.coordinator.ahead;
+        let life = self.coordinator.life;
+        let kept = self.checks.clock.reads(Place::Coordinator, life, now);
+        self.hold(kept);
+        now
+    }
+
     /// Another life of the coordinator begins, from what is written down.
     pub(super) fn start_coordinator(&mut self) {
         let node = &mut self.coordinator;
@@ -116,7 +129,7 @@ impl Simulation {
             todo: VecDeque::new(),
             writing: None,
             links: vec![None; self.ranks.len()],
-            looked: self.now,
+            looked: self.now + self.coordinator.ahead,
         });
         let life = self.coordinator.life;
         self.note(Place::Coordinator, What::Starts, [life, epoch.0, view.0]);
@@ -223,7 +236,7 @@ impl Simulation {
     }
 
     fn told_coordinator(&mut self, told: Told<Packet>) {
-        let now = self.now;
+        let now = self.coordinator_now();
         match told {
             Told::Opened { id, with } => {
                 self.note(Place::Coordinator, What::Connected, [id.0, 0, 0]);
@@ -300,7 +313,7 @@ impl Simulation {
     /// Who was not heard of for too long is taken for lost. **A driver that has slept itself
     /// cannot tell who was silent**: what they said waits behind this.
     fn tick(&mut self) {
-        let (now, timing) = (self.now, self.config.timing);
+        let (now, timing) = (self.coordinator_now(), self.config.timing);
         self.note(Place::Coordinator, What::Timer, [1, 0, 0]);
         self.plan_coordinator(timing.beat, CoordinatorInput::Tick);
         let Some(process) = &mut self.coordinator.process else {
@@ -354,7 +367,7 @@ impl Simulation {
     }
 
     fn hear_rank(&mut self, id: ConnectionId, from: Rank, message: ToCoordinator) {
-        let now = self.now;
+        let now = self.coordinator_now();
         let life = message.incarnation;
         if let Some(link) = self.link_mut(from) {
             if link.id == Some(id) {
@@ -487,7 +500,7 @@ impl Simulation {
     }
 
     fn look_coordinator(&mut self) {
-        let now = self.now;
+        let now = self.coordinator_now();
         let Some(process) = &mut self.coordinator.process else {
             return;
         };
@@ -528,6 +541,13 @@ impl Simulation {
         let Some(process) = &self.coordinator.process else {
             return;
         };
+        // Whose clock has jumped has not waited.
+        let patience = self.config.timing.coordinator.hard;
+        let jumped = |at: Instant| self.now.saturating_since(at) <= patience;
+        if self.coordinator.stepped.is_some_and(jumped) {
+            return;
+        }
+        let now = self.now + self.coordinator.ahead;
         let missing = process.state.missing();
         let members = process.state.durable().members.iter();
         let mut missing = members.filter(|member| missing.contains(&member.rank));
@@ -538,7 +558,7 @@ impl Simulation {
             // It has been heard of, and so has what it said before.
             let connected = link.id.is_some()
                 && link.id == process.connection
-                && self.now.saturating_since(link.heard) < self.config.timing.beat * 3;
+                && now.saturating_since(link.heard) < self.config.timing.beat * 3;
             let theirs = process.state.wait()?;
             let waits = match theirs {
                 RankWait::Resume { view: theirs } | RankWait::Commit { view: theirs } => {

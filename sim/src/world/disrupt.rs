@@ -9,8 +9,10 @@ use super::coordinator::CoordinatorInput;
 use super::faults::FaultKind;
 use super::mutants::Mutant;
 use super::network::{Endpoint, Place};
+use super::probes::Probe;
 use super::ranks::{End, RankInput, Stop};
 use super::run::{Event, Simulation};
+use super::serving::server::After;
 
 impl Simulation {
     /// A fault of the plan is due. After the faults' phase it is none.
@@ -62,14 +64,15 @@ impl Simulation {
                 self.coordinator_input(life, CoordinatorInput::Suspect { rank });
             }
             FaultKind::FailStep { rank } => self.fail_step(rank),
-            // Of a part that does not take part yet.
-            FaultKind::CrashServer { .. }
-            | FaultKind::CancelTurn { .. }
-            | FaultKind::SlowClient { .. }
-            | FaultKind::Drain { .. }
-            | FaultKind::Reconfigure { .. }
-            | FaultKind::ClockStep { .. }
-            | FaultKind::FullDisk { .. } => {}
+            FaultKind::CrashServer { restart } => self.crash_server(restart),
+            FaultKind::CancelTurn { agent } => self.cancel_turn(agent),
+            FaultKind::SlowClient { agent, lasts } => self.stop_reading(agent, lasts),
+            FaultKind::Drain { within, closed } => self.drain_server(within, After::Opens(closed)),
+            FaultKind::Reconfigure { within, model } => {
+                self.drain_server(within, After::Changes(model));
+            }
+            FaultKind::ClockStep { place, by } => self.step_clock(place, by),
+            FaultKind::FullDisk { rank, lasts } => self.fill_disk(rank, lasts),
         }
     }
 
@@ -77,8 +80,12 @@ impl Simulation {
     fn touch(&mut self, kind: &FaultKind) {
         let ranks = (0..self.config.ranks).map(Rank);
         match *kind {
-            // Everybody has lost sight of somebody.
-            FaultKind::Partition { .. } => {
+            // Everybody has lost sight of somebody, or may be taken for lost.
+            FaultKind::Partition { .. }
+            | FaultKind::ClockStep {
+                place: Place::Coordinator,
+                ..
+            } => {
                 ranks.for_each(|rank| self.checks.blame.touch(Place::Rank(rank), kind));
             }
             _ => {
@@ -137,15 +144,52 @@ impl Simulation {
                 process.stopped = Some(Stop::Frozen);
                 node.life
             }
-            Place::Server | Place::Agent(_) => return,
+            Place::Server => {
+                let node = &mut self.serving.server;
+                let Some(server) = &mut node.process else {
+                    return;
+                };
+                server.frozen = true;
+                self.probes.reach(Probe::ServerFrozen);
+                node.life
+            }
+            Place::Agent(agent) => return self.stop_reading(agent, lasts),
         };
         self.note(place, What::Freezes, [0; 3]);
         self.queue
             .push(self.now + lasts, Event::Thaw { place, life });
     }
 
+    /// A process's clock jumps ahead, and stays there.
+    fn step_clock(&mut self, place: Place, by: Duration) {
+        match place {
+            Place::Coordinator => {
+                self.coordinator.ahead += by;
+                self.coordinator.stepped = Some(self.now);
+                let life = self.coordinator.life;
+                self.coordinator_input(life, CoordinatorInput::Look);
+            }
+            Place::Rank(rank) => {
+                self.node(rank).ahead += by;
+                let life = self.node(rank).life;
+                self.rank_input(rank, life, RankInput::Look);
+            }
+            Place::Server => {
+                self.serving.server.ahead += by;
+                self.kick();
+            }
+            // It looks at no clock.
+            Place::Agent(_) => return,
+        }
+        self.note(place, What::ClockSteps, [by.as_nanos() as u64, 0, 0]);
+        self.probes.reach(Probe::ClockStepped);
+    }
+
     fn cut(&mut self, from: Place, to: Place, lasts: Duration) {
-        self.network.cut(from, to);
+        match from {
+            Place::Coordinator | Place::Rank(_) => self.network.cut(from, to),
+            Place::Server | Place::Agent(_) => self.serving.mail.cut(from, to),
+        }
         self.queue.push(self.now + lasts, Event::Mend { from, to });
     }
 
@@ -189,7 +233,9 @@ impl Simulation {
             }
         }
         self.thaw_coordinator(self.coordinator.life);
+        self.serving_calm();
         for rank in (0..self.config.ranks).map(Rank) {
+            self.disk_is_full(rank, false);
             self.node(rank).slow = 1;
             let life = self.node(rank).life;
             self.thaw_rank(rank, life);

@@ -479,7 +479,7 @@ impl fmt::Display for BackendFault {
     }
 }
 
-const fn ms(ms: u64) -> Duration {
+pub(super) const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 

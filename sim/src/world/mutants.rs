@@ -57,11 +57,53 @@ pub enum Mutant {
     /// A rank that is asked again what it has takes it for answered: a bug that core had, until
     /// this world found it.
     AnswersOnce,
+    /// The front end forgets what it has executed: what comes twice is done twice.
+    ForgetsKeys,
+    /// An agent that hears nothing asks under another key.
+    RetriesUnderNewKey,
+    /// An agent keeps what a former life of the server has said.
+    KeepsFormerTokens,
+    /// The front end says that a request is cancelled, and does not cancel it.
+    ForgetsCancels,
+    /// What finds no room in a client's stream is lost, and nobody is told.
+    LosesTokens,
+    /// The engine is not stepped while a client has no room.
+    SlowStallsAll,
+    /// The front end looks whether nobody is there, and drains later.
+    DrainsByLooking,
+    /// Blocks that were taken when a request was refused by the backend are not given back.
+    LeaksAtInsertError,
+    /// The front end gives back what the engine has.
+    ReleasesTwice,
+    /// Caches are taken out of the engine and kept beside those that take their place.
+    HoardsCaches,
+    /// A cache is kept over a change of model.
+    KeepsCaches,
+    /// The backend keeps its weights over a change of model.
+    KeepsOldWeights,
+    /// The server goes by a clock that is set back.
+    ClockGoesBack,
+    /// Nobody tells the cache of alphas that an epoch begins.
+    AlphaNeverReset,
+    /// Workers that are gone keep what they had.
+    WorkersStay,
+    /// A step that failed to compile is never compiled again.
+    FallbackForEver,
+    /// What was compiled is used before it was run once.
+    PublishesUnrun,
+    /// A step that failed to compile is compiled again in every step.
+    CompilesEveryStep,
+    /// A life ends without closing its trace.
+    ProfileLeftOpen,
+    /// A write to a trace does not close the array.
+    ArrayLeftOpen,
+    /// After a full disk the trace's end is not put back.
+    RestoreForgotten,
 }
 
 impl Mutant {
     /// All but none.
-    pub const ALL: [Mutant; 17] = [
+    pub const ALL: [Mutant; 38] = [
         Mutant::NoFlush,
         Mutant::VolatileView,
         Mutant::MajorityCommit,
@@ -79,7 +121,54 @@ impl Mutant {
         Mutant::CopiesNothing,
         Mutant::OwnLoaderDecides,
         Mutant::AnswersOnce,
+        Mutant::ForgetsKeys,
+        Mutant::RetriesUnderNewKey,
+        Mutant::KeepsFormerTokens,
+        Mutant::ForgetsCancels,
+        Mutant::LosesTokens,
+        Mutant::SlowStallsAll,
+        Mutant::DrainsByLooking,
+        Mutant::LeaksAtInsertError,
+        Mutant::ReleasesTwice,
+        Mutant::HoardsCaches,
+        Mutant::KeepsCaches,
+        Mutant::KeepsOldWeights,
+        Mutant::ClockGoesBack,
+        Mutant::AlphaNeverReset,
+        Mutant::WorkersStay,
+        Mutant::FallbackForEver,
+        Mutant::PublishesUnrun,
+        Mutant::CompilesEveryStep,
+        Mutant::ProfileLeftOpen,
+        Mutant::ArrayLeftOpen,
+        Mutant::RestoreForgotten,
     ];
+
+    /// Those of the training job alone.
+    ///
+    /// ```
+    /// use selvedge_sim::world::Mutant;
+    ///
+    /// assert!(Mutant::of_training().contains(&Mutant::NoFlush));
+    /// assert!(!Mutant::of_training().contains(&Mutant::ForgetsKeys));
+    /// ```
+    #[must_use]
+    pub const fn of_training() -> &'static [Mutant] {
+        Mutant::ALL.split_at(17).0
+    }
+
+    /// Those of server, agents and guards.
+    ///
+    /// ```
+    /// use selvedge_sim::world::Mutant;
+    ///
+    /// let all = Mutant::of_training().len() + Mutant::of_the_rest().len();
+    /// assert_eq!(all, Mutant::ALL.len());
+    /// ```
+    #[must_use]
+    pub const fn of_the_rest() -> &'static [Mutant] {
+        Mutant::ALL.split_at(17).1
+    }
 
     /// What a crash of the coordinator loses.
     pub(super) fn forget(self, durable: &mut Durable) {

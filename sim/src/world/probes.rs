@@ -94,6 +94,106 @@ probes! {
     ViewChangeAtGate = "view change while ranks vote",
     /// Who would join is told that it is too late.
     TooLate = "joiner told that the run is over",
+    /// A message between an agent and the server is lost.
+    LetterLost = "a letter is lost",
+    /// One comes twice.
+    LetterTwice = "a letter comes twice",
+    /// An agent asks again for what it has asked for.
+    AskedAgain = "an agent asks again",
+    /// The server knows what it is asked for.
+    KnownKey = "a known key is recognised",
+    /// What comes was given up by its agent long before.
+    StaleRequest = "a request that was given up arrives",
+    /// An agent asks for something else while a former request of it runs.
+    Superseded = "a later request ends a former one",
+    /// An answer is to what nobody asks any more.
+    AnswerTooLate = "an answer comes too late",
+    /// Another life of the server answers what was asked of a former one.
+    AnotherServer = "a turn goes on with another life of the server",
+    /// Tokens overtake others.
+    TokensOutOfOrder = "tokens come before those before them",
+    /// The end overtakes tokens.
+    EndBeforeTokens = "the end comes before the last tokens",
+    /// The server takes no request.
+    Refused = "a request is refused, and asked again",
+    /// As many wait as may.
+    QueueFull = "refused: the queue is full",
+    /// It is draining.
+    AskedInDrain = "refused: draining",
+    /// A request ended without being complete, and is made again.
+    TriedAgain = "a turn is tried again as another request",
+    /// A request is cancelled by its agent.
+    Cancelled = "a request is cancelled",
+    /// A client does not read, or is gone.
+    ClientCut = "a client's stream is cut",
+    /// A cached prefix is used.
+    CacheReused = "a cached prefix is reused",
+    /// A cache gives way.
+    CacheEvicted = "an idle cache is evicted",
+    /// A request gives up its blocks.
+    Preempted = "a request is preempted",
+    /// The backend does wrong.
+    BackendFault = "the backend does wrong",
+    /// The engine dies of it.
+    EngineDied = "the engine dies",
+    /// The server's process dies.
+    ServerCrashed = "the server dies",
+    /// It is stopped.
+    ServerFrozen = "the server is stopped",
+    /// A drain comes to its end.
+    Drained = "drained by the deadline",
+    /// It does not.
+    DrainTimedOut = "a drain's deadline comes first",
+    /// The model is another.
+    Reconfigured = "reconfigured",
+    /// It is not.
+    ReconfigureRefused = "the backend refuses another model",
+    /// A clock jumps.
+    ClockStepped = "a clock jumps ahead",
+    /// A worker leaves, with its entry.
+    WorkerLeft = "a worker with an alpha leaves",
+    /// A step is compiled, and used.
+    Compiled = "a step is compiled",
+    /// It runs eagerly.
+    Eager = "a step runs eagerly",
+    /// A compile fails.
+    CompileFailed = "a compile fails",
+    /// It fails as it is run.
+    FailedAtFirstRun = "what was compiled fails at its first run",
+    /// It does not come back in time.
+    Overdue = "a compile is overdue",
+    /// It comes back when it was given up.
+    CompiledTooLate = "the end of a compile that was given up changes nothing",
+    /// It fails in use.
+    Withdrawn = "what was compiled is withdrawn",
+    /// A life ends by itself, and closes its trace.
+    ProfileClosed = "a trace is closed",
+    /// A process dies in a write to its trace.
+    ProfileTorn = "a trace is torn, and repaired",
+    /// Events find no room.
+    EventsDropped = "events are dropped and counted",
+    /// A write finds no room on the disk.
+    DiskFull = "a trace's disk is full",
+    /// Rare, and done on purpose.
+    AskTwice = "rare: an agent asks twice at once",
+    /// Rare, and done on purpose.
+    CancelAtOnce = "rare: a turn is cancelled as it begins",
+    /// Rare, and done on purpose.
+    SplitTokens = "rare: each token goes by itself",
+    /// Rare, and done on purpose.
+    SpuriousTurn = "rare: the engine is stepped with nothing to do",
+    /// Rare, and done on purpose.
+    ResumeDrain = "rare: a drain is taken back as it begins",
+    /// Rare, and done on purpose.
+    CacheOutAndIn = "rare: a cache is taken out and put back",
+    /// Rare, and done on purpose.
+    RecordTwice = "rare: guards are told of a record twice",
+    /// Rare, and done on purpose.
+    WorkerClears = "rare: a worker drops its alpha",
+    /// Rare, and done on purpose.
+    EarlyFlush = "rare: a trace is written to within a step",
+    /// Rare, and done on purpose.
+    StepForgotten = "rare: a compiled step is forgotten",
 }
 
 /// How often each was reached.
@@ -132,7 +232,23 @@ impl Probes {
         }
     }
 
-    /// What was never reached: a campaign that misses any has not tested what it says.
+    /// What the training job alone never reached, of what can be reached by it.
+    ///
+    /// ```
+    /// use selvedge_sim::world::Probes;
+    ///
+    /// let nothing = Probes::default();
+    /// assert!(nothing.missed_in_training().len() < nothing.missed().len());
+    /// ```
+    #[must_use]
+    pub fn missed_in_training(&self) -> Vec<Probe> {
+        let mut missed = self.missed();
+        missed.retain(|&probe| probe <= Probe::TooLate);
+        missed
+    }
+
+    /// What was never reached: a campaign of runs in which everybody takes part, and that misses
+    /// any, has not tested what it says.
     ///
     /// ```
     /// use selvedge_sim::world::{Probe, Probes};

@@ -3,25 +3,38 @@
 
 pub(super) mod agreement;
 pub(super) mod blame;
+pub(super) mod bounded_bypass;
+pub(super) mod clock;
 pub(super) mod collective_use;
+pub(super) mod conservation;
+pub(super) mod drain_ends;
+pub(super) mod ends_once;
 pub(super) mod gate_symmetry;
+pub(super) mod guards;
 pub(super) mod liveness;
 pub(super) mod monotone;
 pub(super) mod no_false_alarm;
 pub(super) mod no_mix;
+pub(super) mod no_stall;
 pub(super) mod one_life;
+pub(super) mod right_tokens;
 
 use selvedge_core::ddp::{CommitRecord, Durable, Epoch};
 use selvedge_core::pool::InvariantViolation;
 
 use self::agreement::Agreement;
 use self::blame::Blame;
+use self::bounded_bypass::BoundedBypass;
+use self::clock::ClockNeverBack;
 use self::collective_use::CollectiveUse;
+use self::drain_ends::DrainEnds;
+use self::ends_once::EndsOnce;
 use self::gate_symmetry::GateSymmetry;
 use self::liveness::Liveness;
 use self::monotone::Monotone;
 use self::no_mix::NoMix;
 use self::one_life::OneLife;
+use self::right_tokens::RightTokens;
 
 /// What was found: a signature that is the same for the same fault, and words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +66,11 @@ pub(super) struct Checks {
     pub(super) collective_use: CollectiveUse,
     pub(super) liveness: Liveness,
     pub(super) blame: Blame,
+    pub(super) clock: ClockNeverBack,
+    pub(super) right_tokens: RightTokens,
+    pub(super) ends_once: EndsOnce,
+    pub(super) drain_ends: DrainEnds,
+    pub(super) bounded_bypass: BoundedBypass,
 }
 
 impl Checks {
@@ -66,7 +84,24 @@ impl Checks {
             collective_use: CollectiveUse::new(ranks),
             liveness: Liveness::default(),
             blame: Blame::new(ranks, min_world),
+            clock: ClockNeverBack::default(),
+            right_tokens: RightTokens::default(),
+            ends_once: EndsOnce::default(),
+            drain_ends: DrainEnds::default(),
+            bounded_bypass: BoundedBypass::default(),
         }
+    }
+
+    /// Another life of the server remembers nothing.
+    pub(super) fn server_begins(&mut self) {
+        self.ends_once = EndsOnce::default();
+        self.drain_ends = DrainEnds::default();
+    }
+
+    /// Another engine counts its requests anew.
+    pub(super) fn engine_begins(&mut self, max_overtakes: u32) {
+        self.right_tokens.begins();
+        self.bounded_bypass.begins(max_overtakes);
     }
 
     /// The coordinator has written something down.

@@ -17,6 +17,18 @@ pub(super) enum Concern {
     Faults = 3,
     /// How long messages take.
     Latency = 4,
+    /// What becomes of messages between agents and server.
+    Mail = 5,
+    /// What agents do.
+    Agents = 6,
+    /// What goes wrong where requests are served.
+    ServingFaults = 7,
+    /// What workers and compilers do.
+    Guards = 8,
+    /// What goes wrong with the guards.
+    GuardFaults = 9,
+    /// What drivers do rarely.
+    Rare = 10,
 }
 
 /// One stream of chance.

@@ -10,10 +10,12 @@ use selvedge_core::ddp::{
     RankCheckpoint, RankConfig, RankEvent, RankState, RankWait, ToRank, View, Watch,
 };
 use selvedge_core::time::Instant;
+use selvedge_core::train::compiled_step::Attempt;
 
 use super::chain::What;
 use super::collective::Outcome;
 use super::faults::Moment;
+use super::guards::Fate;
 use super::mutants::Mutant;
 use super::network::{ConnectionId, Endpoint, Place, Side, Told};
 use super::probes::Probe;
@@ -36,6 +38,8 @@ pub(super) struct RankNode {
     pub(super) slow: u32,
     /// Lives that are to begin.
     pub(super) starts: u32,
+    /// How far its clock is ahead.
+    pub(super) ahead: Duration,
 }
 
 /// How a rank's run ended.
@@ -140,6 +144,8 @@ pub(super) enum RankInput {
     Voted { job: u64, view: View, epoch: Epoch },
     /// A copy is made, or its holder is gone.
     Copied { job: u64 },
+    /// A compile of its step is over.
+    Compiled { attempt: Attempt, fate: Fate },
 }
 
 impl RankNode {
@@ -151,6 +157,7 @@ impl RankNode {
             end: None,
             slow: 1,
             starts: 0,
+            ahead: Duration::ZERO,
         }
     }
 
@@ -177,6 +184,15 @@ impl Simulation {
 
     pub(super) fn process(&mut self, rank: Rank) -> Option<&mut RankProcess> {
         self.ranks[rank.0 as usize].process.as_mut()
+    }
+
+    /// What a rank's clock says.
+    pub(super) fn rank_now(&mut self, rank: Rank) -> Instant {
+        let node = &self.ranks[rank.0 as usize];
+        let (life, now) = (node.life, self.now + node.ahead);
+        let kept = self.checks.clock.reads(Place::Rank(rank), life, now);
+        self.hold(kept);
+        now
     }
 
     /// Another life of a rank begins.
@@ -227,6 +243,7 @@ impl Simulation {
         if from_checkpoint {
             self.probes.reach(Probe::FromCheckpoint);
         }
+        self.begin_guards(rank);
         if late {
             self.moment(Moment::Rejoins);
         }
@@ -346,6 +363,7 @@ impl Simulation {
                     self.vote(rank, view, epoch);
                 }
             }
+            RankInput::Compiled { attempt, fate } => self.compiled(rank, attempt, fate),
             RankInput::Copied { job } => {
                 if self.process(rank).is_some_and(|process| process.job == job) {
                     self.copied(rank);
@@ -485,6 +503,7 @@ impl Simulation {
                     process.copying = None;
                 }
                 self.leave(rank, view);
+                self.guards_interrupted(rank);
             }
             RankAction::Contribute { tag, step } => self.compute(rank, tag, step),
             RankAction::ApplyStep { applied, active } => self.apply_step(rank, applied, active),
@@ -518,7 +537,7 @@ impl Simulation {
 
     /// Looks at the deadlines of what a rank waits for.
     fn look(&mut self, rank: Rank) {
-        let now = self.now;
+        let now = self.rank_now(rank);
         let Some(process) = self.process(rank).filter(|p| p.stopped.is_none()) else {
             return;
         };
@@ -624,6 +643,7 @@ impl Simulation {
             return;
         }
         node.end = Some(end);
+        self.end_guards(rank, matches!(end, End::Done | End::Failed(_)));
         self.network.bury(Endpoint { place, life }, fin, self.now);
         // Who was in a collective with it may get the result, or be told that it failed, or
         // find out by itself.

@@ -15,11 +15,15 @@ use super::clock::{EventQueue, VirtualClock};
 use super::collective::{Collectives, Receiver};
 use super::coordinator::{CoordinatorInput, CoordinatorNode};
 use super::faults::{Faults, Moment, Plan, When};
+use super::guards::GuardNode;
 use super::network::{Endpoint, Network, Place, Told, Wire};
 use super::probes::{Probe, Probes};
 use super::properties::{Checks, Kept, no_false_alarm};
 use super::random::{Concern, Stream};
 use super::ranks::{End, RankInput, RankNode};
+use super::serving::Serving;
+use super::serving::mail::Letter;
+use super::serving::server::ServerInput;
 use super::swarm::Horizon;
 use super::{Violation, WorldConfig, WorldReport};
 
@@ -66,6 +70,18 @@ pub(super) enum Event {
     Thaw { place: Place, life: u64 },
     /// A slow rank is as fast as before.
     Hurry(Rank),
+    /// There is room again for a rank's traces.
+    DiskFree(Rank),
+    /// A message between an agent and the server arrives.
+    Letter(Letter),
+    /// An agent does what it has planned.
+    Agent { agent: u32, timer: u64 },
+    /// An agent reads again.
+    Reads(u32),
+    /// To the server's process.
+    Server { life: u64, input: ServerInput },
+    /// The server's process begins.
+    StartServer,
     /// Nothing goes wrong from here on.
     Calm,
     /// What went wrong should be over with by now.
@@ -90,6 +106,11 @@ pub(super) struct Simulation {
     pub(super) collectives: Collectives,
     pub(super) schedule: Stream,
     pub(super) workload: Stream,
+    pub(super) guard_work: Stream,
+    pub(super) rares: Stream,
+    pub(super) serving: Serving,
+    /// By rank; none where there are no guards.
+    pub(super) guards: Vec<GuardNode>,
     pub(super) ranks: Vec<RankNode>,
     pub(super) coordinator: CoordinatorNode,
     pub(super) checks: Checks,
@@ -117,6 +138,9 @@ impl Simulation {
                 Horizon {
                     ranks: config.ranks,
                     epochs: config.epochs,
+                    agents: config.agents,
+                    turns: config.turns,
+                    parts: config.parts,
                     phase,
                 },
             ),
@@ -142,6 +166,13 @@ impl Simulation {
             collectives: Collectives::default(),
             schedule: stream(Concern::Schedule),
             workload: stream(Concern::Workload),
+            guard_work: stream(Concern::Guards),
+            rares: stream(Concern::Rare),
+            serving: Serving::new(&config, &plan),
+            guards: match config.parts.guards && config.parts.training {
+                true => (0..config.ranks).map(|_| GuardNode::default()).collect(),
+                false => Vec::new(),
+            },
             ranks: (0..config.ranks).map(|_| RankNode::new()).collect(),
             coordinator: CoordinatorNode {
                 life: 0,
@@ -149,6 +180,8 @@ impl Simulation {
                 disk,
                 machine_down: false,
                 starts: 0,
+                ahead: Duration::ZERO,
+                stepped: None,
             },
             checks: Checks::new(config.ranks, config.min_world, &genesis),
             moments: [0; Moment::ALL.len()],
@@ -167,13 +200,10 @@ impl Simulation {
     }
 
     fn begin(&mut self, phase: Duration) {
-        self.queue.push(self.now, Event::StartCoordinator);
-        for rank in (0..self.config.ranks).map(Rank) {
-            let after = self
-                .workload
-                .between(Duration::ZERO, self.config.timing.redial);
-            self.restart_rank(rank, after);
+        if self.config.parts.training {
+            self.begin_training();
         }
+        self.begin_serving();
         for (place, fault) in self.plan.faults.iter().enumerate() {
             if let When::At(after) = fault.when {
                 self.queue.push(self.now + after, Event::Fault(place));
@@ -184,6 +214,16 @@ impl Simulation {
         self.queue
             .push(calm + self.config.timing.settle(), Event::Settle);
         self.queue.push(calm + self.config.limit(), Event::Limit);
+    }
+
+    fn begin_training(&mut self) {
+        self.queue.push(self.now, Event::StartCoordinator);
+        for rank in (0..self.config.ranks).map(Rank) {
+            let after = self
+                .workload
+                .between(Duration::ZERO, self.config.timing.redial);
+            self.restart_rank(rank, after);
+        }
     }
 
     pub(super) fn run(mut self) -> WorldReport {
@@ -210,13 +250,23 @@ impl Simulation {
             Event::Start(rank) => self.start_rank(rank),
             Event::StartCoordinator => self.start_coordinator(),
             Event::Fault(place) => self.fault(place),
-            Event::Mend { from, to } => self.mend(from, to),
+            Event::Mend { from, to } => match from {
+                Place::Coordinator | Place::Rank(_) => self.mend(from, to),
+                Place::Server | Place::Agent(_) => self.mend_mail(from, to),
+            },
             Event::Thaw { place, life } => match place {
                 Place::Coordinator => self.thaw_coordinator(life),
                 Place::Rank(rank) => self.thaw_rank(rank, life),
-                Place::Server | Place::Agent(_) => {}
+                Place::Server => self.thaw_server(life),
+                Place::Agent(agent) => self.read_again(agent),
             },
             Event::Hurry(rank) => self.node(rank).slow = 1,
+            Event::DiskFree(rank) => self.disk_is_full(rank, false),
+            Event::Letter(letter) => self.letter(letter),
+            Event::Agent { agent, timer } => self.agent_wakes(agent, timer),
+            Event::Reads(agent) => self.read_again(agent),
+            Event::Server { life, input } => self.server_input(life, input),
+            Event::StartServer => self.start_server(),
             Event::Calm => self.becomes_calm(),
             Event::Settle => self.settle(),
             Event::Limit => self.limit(),
@@ -343,6 +393,10 @@ impl Simulation {
             let kept = self.checks.liveness.hangs(rank, &waits);
             self.hold(kept);
         }
+        if let Some(waits) = self.serving_waits() {
+            let kept = self.checks.liveness.is_not_served(&waits);
+            self.hold(kept);
+        }
     }
 
     /// What a rank's end says about the run.
@@ -361,7 +415,7 @@ impl Simulation {
     /// Whether nobody is left who could get on, and nobody will be.
     fn is_over(&self) -> bool {
         let ended = |node: &RankNode| node.starts == 0 && !node.is_live();
-        self.ranks.iter().all(ended)
+        self.serving.over && self.ranks.iter().all(ended)
     }
 
     pub(super) fn note(&mut self, place: Place, what: What, numbers: [u64; 3]) {

@@ -1,11 +1,12 @@
 //! From a run that fails to one that fails in the same way with fewer faults, fewer epochs, fewer
-//! ranks and a better network: what is left is what it takes.
+//! ranks, agents and turns, fewer who take part at all, and a better network: what is left is what
+//! it takes.
 //!
 //! **A candidate counts only if it fails with the same signature.** Faults are left out by ddmin
 //! (Zeller, Hildebrandt, 2002). As each concern has a stream of chance of its own, a run with one
 //! fault less is still much the same run up to there.
 
-use super::{Faults, Plan, World, WorldConfig, WorldReport};
+use super::{Faults, Parts, Plan, World, WorldConfig, WorldReport};
 
 /// What shrinking came to.
 ///
@@ -60,21 +61,65 @@ impl Shrinker {
 
     /// Leaves out runs of faults, long ones first.
     fn fewer_faults(&mut self) -> bool {
-        let before = self.best.plan.faults.len();
+        let fewer = self.fewer(|plan| &mut plan.faults);
+        self.fewer(|plan| &mut plan.backend) || fewer
+    }
+
+    fn fewer<T>(&mut self, list: impl Fn(&mut Plan) -> &mut Vec<T>) -> bool {
+        let len = |shrinker: &mut Self| list(&mut shrinker.best.plan).len();
+        let before = len(self);
         let mut size = before.div_ceil(2);
         while size > 0 {
             let mut from = 0;
-            while from < self.best.plan.faults.len() {
+            while from < len(self) {
                 let mut plan = self.best.plan.clone();
-                let to = (from + size).min(plan.faults.len());
-                plan.faults.drain(from..to);
+                let to = (from + size).min(len(self));
+                list(&mut plan).drain(from..to);
                 if !self.accepts(self.config(), plan) {
                     from = to;
                 }
             }
             size = if size == 1 { 0 } else { size.div_ceil(2) };
         }
-        self.best.plan.faults.len() < before
+        len(self) < before
+    }
+
+    /// Sends home whoever has no part in it.
+    fn fewer_parts(&mut self) -> bool {
+        let before = self.best.config.parts;
+        let without_guards = Parts {
+            guards: false,
+            ..before
+        };
+        for parts in [Parts::TRAINING, Parts::SERVING, without_guards] {
+            let config = self.config();
+            // A plan that names somebody who is gone is refused.
+            if parts != config.parts
+                && self.accepts(WorldConfig { parts, ..config }, self.best.plan.clone())
+            {
+                break;
+            }
+        }
+        self.best.config.parts != before
+    }
+
+    fn fewer_agents(&mut self) -> bool {
+        let before = (self.best.config.agents, self.best.config.turns);
+        while self.best.config.parts.serving && self.best.config.agents > 1 {
+            let agents = self.best.config.agents - 1;
+            let config = self.config();
+            if !self.accepts(WorldConfig { agents, ..config }, self.best.plan.clone()) {
+                break;
+            }
+        }
+        while self.best.config.parts.serving && self.best.config.turns > 1 {
+            let turns = self.best.config.turns - 1;
+            let config = self.config();
+            if !self.accepts(WorldConfig { turns, ..config }, self.best.plan.clone()) {
+                break;
+            }
+        }
+        (self.best.config.agents, self.best.config.turns) != before
     }
 
     fn fewer_epochs(&mut self) -> bool {
@@ -111,18 +156,24 @@ impl Shrinker {
         self.best.config.ranks < before
     }
 
+    /// Puts in order what is not a fault by itself: the network, what compiles come to, and what
+    /// is rare.
     fn better_network(&mut self) -> bool {
         let calm = Plan::calm();
         let mut better = false;
-        let mut plan = self.best.plan.clone();
-        plan.latency = calm.latency;
-        if plan != self.best.plan {
-            better |= self.accepts(self.config(), plan);
-        }
-        let mut plan = self.best.plan.clone();
-        plan.grace = calm.grace;
-        if plan != self.best.plan {
-            better |= self.accepts(self.config(), plan);
+        let moves: [fn(&mut Plan, &Plan); 5] = [
+            |plan, calm| plan.latency = calm.latency,
+            |plan, calm| plan.grace = calm.grace,
+            |plan, calm| plan.mail = calm.mail,
+            |plan, calm| plan.compile = calm.compile,
+            |plan, calm| plan.rare = calm.rare,
+        ];
+        for makes_better in moves {
+            let mut plan = self.best.plan.clone();
+            makes_better(&mut plan, &calm);
+            if plan != self.best.plan {
+                better |= self.accepts(self.config(), plan);
+            }
         }
         better
     }
@@ -154,7 +205,9 @@ impl WorldReport {
             return None;
         }
         loop {
-            let mut better = shrinker.fewer_faults();
+            let mut better = shrinker.fewer_parts();
+            better |= shrinker.fewer_faults();
+            better |= shrinker.fewer_agents();
             better |= shrinker.fewer_ranks();
             better |= shrinker.fewer_epochs();
             better |= shrinker.better_network();

@@ -7,31 +7,37 @@ use std::time::Duration;
 
 use selvedge_core::ddp::Rank;
 
-use super::faults::{Fault, FaultKind, Moment, Plan, When};
+use super::Parts;
+use super::faults::{
+    BackendFault, CompileFaults, Fault, FaultKind, Mail, Moment, Plan, Rares, When, ms,
+};
 use super::network::{Latency, Place};
 use super::random::{Concern, Stream};
+use super::rare::Rare;
+use crate::faulty::{Call, Fault as BackendCall, PlannedFault};
 
 /// What is known about a run before its faults are drawn.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Horizon {
     pub(super) ranks: u32,
     pub(super) epochs: u64,
+    pub(super) agents: u32,
+    pub(super) turns: u32,
+    pub(super) parts: Parts,
     /// How long faults may come.
     pub(super) phase: Duration,
-}
-
-const fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
 }
 
 impl Plan {
     /// What the seed draws.
     pub(super) fn draw(seed: u64, horizon: Horizon) -> Plan {
-        let mut swarm = Swarm {
-            stream: Stream::new(seed, Concern::Faults),
-            horizon,
-        };
-        swarm.plan()
+        let mut plan = Plan::calm();
+        if horizon.parts.training {
+            let stream = Stream::new(seed, Concern::Faults);
+            plan = Swarm { stream, horizon }.plan();
+        }
+        Rest::new(seed, horizon).draw(&mut plan);
+        plan
     }
 }
 
@@ -90,6 +96,7 @@ impl Swarm {
             ranks,
             epochs,
             phase,
+            ..
         } = self.horizon;
         let moment = *(self.stream.pick(Moment::of_training())).unwrap_or(&Moment::Completes);
         if self.stream.chance(400) {
@@ -177,6 +184,228 @@ impl Swarm {
             },
             8 => FaultKind::Suspect { rank: self.rank() },
             _ => FaultKind::FailStep { rank: self.rank() },
+        }
+    }
+}
+
+/// What goes wrong where requests are served and with the guards: each kind by a stream of the
+/// part that it belongs to.
+struct Rest {
+    serving: Stream,
+    guards: Stream,
+    rare: Stream,
+    horizon: Horizon,
+}
+
+impl Rest {
+    fn new(seed: u64, horizon: Horizon) -> Self {
+        Rest {
+            serving: Stream::new(seed, Concern::ServingFaults),
+            guards: Stream::new(seed, Concern::GuardFaults),
+            rare: Stream::new(!seed, Concern::Rare),
+            horizon,
+        }
+    }
+
+    fn draw(mut self, plan: &mut Plan) {
+        let Horizon { parts, .. } = self.horizon;
+        if parts.serving {
+            plan.mail = self.mail();
+            self.backend(plan);
+            self.serving(plan);
+        }
+        if parts.training && parts.guards {
+            plan.compile = self.compile();
+            self.disks(plan);
+        }
+        if parts != Parts::TRAINING {
+            self.clocks(plan);
+            plan.rare = Rares {
+                sites: self.rare.below(1 << Rare::COUNT) & self.rare.below(1 << Rare::COUNT),
+                per_mille: 5 + self.rare.below(150),
+            };
+        }
+    }
+
+    fn mail(&mut self) -> Mail {
+        let mut per_mille = |most: &[u64]| {
+            let most = *self.serving.pick(most).unwrap_or(&0);
+            self.serving.below(most + 1)
+        };
+        Mail {
+            loss: per_mille(&[0, 0, 50, 250]),
+            duplicate: per_mille(&[0, 0, 100, 400]),
+            reorder: per_mille(&[0, 0, 100, 400]),
+            late: *self
+                .serving
+                .pick(&[ms(5), ms(60), ms(900)])
+                .unwrap_or(&ms(5)),
+        }
+    }
+
+    fn backend(&mut self, plan: &mut Plan) {
+        if !self.serving.chance(500) {
+            return;
+        }
+        for _ in 0..=self.serving.below(4) {
+            let millis = 1 + self.serving.below(700);
+            let call = *self.serving.pick(&Call::ALL).unwrap_or(&Call::Step);
+            let fits: Vec<BackendCall> = (BackendCall::all(millis).into_iter())
+                .filter(|fault| fault.fits(call))
+                .collect();
+            let Some(&fault) = self.serving.pick(&fits) else {
+                continue;
+            };
+            let often = match call {
+                Call::Step => 60,
+                Call::Swap => 2,
+                _ => 8,
+            };
+            let planned = PlannedFault {
+                call,
+                nth: 1 + self.serving.below(often),
+                fault,
+            };
+            let engine = 1 + self.serving.below(2) as u32;
+            plan.backend.push(BackendFault { engine, planned });
+        }
+    }
+
+    fn agent(&mut self) -> u32 {
+        self.serving.below(u64::from(self.horizon.agents)) as u32
+    }
+
+    fn serving(&mut self, plan: &mut Plan) {
+        for kind in 0..7 {
+            if !self.serving.chance(350) {
+                continue;
+            }
+            let most = if self.serving.chance(200) { 6 } else { 2 };
+            for _ in 0..=self.serving.below(most) {
+                let kind = self.kind(kind);
+                let when = self.when();
+                plan.faults.push(Fault { when, kind });
+            }
+        }
+    }
+
+    fn when(&mut self) -> When {
+        if self.serving.chance(500) {
+            let phase = self.horizon.phase;
+            return When::At(self.serving.between(Duration::ZERO, phase));
+        }
+        let moments = [Moment::Accepts, Moment::Turns, Moment::Tells];
+        let moment = *self.serving.pick(&moments).unwrap_or(&Moment::Turns);
+        let turns = u64::from(self.horizon.agents * self.horizon.turns);
+        let times = match moment {
+            Moment::Accepts => turns,
+            _ => turns * 12,
+        };
+        let nth = self.serving.below(times.max(1)) as u32;
+        let far = *(self.serving.pick(&[ms(0), ms(4), ms(40)])).unwrap_or(&ms(0));
+        let plus = self.serving.between(Duration::ZERO, far);
+        When::After { moment, nth, plus }
+    }
+
+    fn kind(&mut self, kind: u32) -> FaultKind {
+        let agent = self.agent();
+        let (server, client) = (Place::Server, Place::Agent(agent));
+        let lasts = match self.serving.chance(500) {
+            true => self.serving.between(ms(1), ms(300)),
+            false => self.serving.between(ms(300), ms(3_000)),
+        };
+        match kind {
+            0 => FaultKind::CrashServer {
+                restart: self.serving.between(ms(1), ms(900)),
+            },
+            1 => FaultKind::CancelTurn { agent },
+            2 => FaultKind::SlowClient { agent, lasts },
+            3 => FaultKind::Drain {
+                within: self.serving.between(ms(1), ms(900)),
+                closed: self.serving.between(ms(1), ms(400)),
+            },
+            4 => FaultKind::Reconfigure {
+                within: self.serving.between(ms(100), ms(2_000)),
+                model: self.serving.below(1 << 32),
+            },
+            5 => FaultKind::Freeze {
+                place: server,
+                lasts,
+            },
+            _ => {
+                // One way only, or the other.
+                let [from, to] = match self.serving.chance(500) {
+                    true => [server, client],
+                    false => [client, server],
+                };
+                FaultKind::Cut { from, to, lasts }
+            }
+        }
+    }
+
+    fn clocks(&mut self, plan: &mut Plan) {
+        if !self.rare.chance(250) {
+            return;
+        }
+        for _ in 0..=self.rare.below(2) {
+            let place = match self.rare.below(4) {
+                0 if self.horizon.parts.training => Place::Coordinator,
+                1 if self.horizon.parts.training => {
+                    Place::Rank(Rank(self.rare.below(self.horizon.ranks.into()) as u32))
+                }
+                _ if self.horizon.parts.serving => Place::Server,
+                _ => Place::Coordinator,
+            };
+            let by = *(self.rare.pick(&[ms(20), ms(900), ms(8_000)])).unwrap_or(&ms(20));
+            let by = self.rare.between(ms(1), by);
+            let when = When::At(self.rare.between(Duration::ZERO, self.horizon.phase));
+            let kind = FaultKind::ClockStep { place, by };
+            plan.faults.push(Fault { when, kind });
+        }
+    }
+
+    fn compile(&mut self) -> CompileFaults {
+        let mut per_mille = |often: u64| match self.guards.chance(often) {
+            true => self.guards.below(250),
+            false => 0,
+        };
+        CompileFaults {
+            transient: per_mille(400),
+            permanent: per_mille(300),
+            panicking: per_mille(300),
+            lazy: per_mille(300),
+            hanging: per_mille(300),
+            in_use: per_mille(200) / 10,
+        }
+    }
+
+    fn disks(&mut self, plan: &mut Plan) {
+        if !self.guards.chance(300) {
+            return;
+        }
+        for _ in 0..=self.guards.below(2) {
+            let ranks = self.horizon.ranks.into();
+            let rank = Rank(self.guards.below(ranks) as u32);
+            let lasts = self.guards.between(ms(10), ms(1_500));
+            let when = When::At(self.guards.between(Duration::ZERO, self.horizon.phase));
+            let kind = FaultKind::FullDisk { rank, lasts };
+            plan.faults.push(Fault { when, kind });
+        }
+        // A death in the midst of a write.
+        if self.guards.chance(500) {
+            let (ranks, epochs) = (u64::from(self.horizon.ranks), self.horizon.epochs);
+            let moment = Moment::Records;
+            let nth = self
+                .guards
+                .below((moment.an_epoch(ranks) * epochs / 2).max(1)) as u32;
+            let plus = self.guards.between(Duration::ZERO, ms(3));
+            let when = When::After { moment, nth, plus };
+            let kind = FaultKind::Crash {
+                rank: Rank(self.guards.below(ranks) as u32),
+                restart: Some(self.guards.between(ms(20), ms(900))),
+                machine: false,
+            };
+            plan.faults.push(Fault { when, kind });
         }
     }
 }

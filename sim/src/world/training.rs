@@ -55,6 +55,7 @@ impl Simulation {
                 least / 10
             }
         };
+        let takes = self.guarded_compute(rank, takes);
         let contribution = Contribution { tag, active, more };
         let job = self.next_job(rank);
         self.plan_rank(rank, takes, RankInput::Computed { job, contribution });
@@ -159,6 +160,7 @@ impl Simulation {
         }
         let numbers = [view.0, applied, process.parameters];
         self.note(Place::Rank(rank), What::Steps, numbers);
+        self.guards_step(rank);
     }
 
     /// A rank's votes, on what it has measured: they differ from rank to rank and from one time
@@ -241,6 +243,8 @@ impl Simulation {
         self.note(Place::Rank(rank), What::Applies, numbers);
         let kept = self.checks.agreement.applies(rank, record);
         self.hold(kept);
+        // After the record was applied, as a rank's driver does.
+        self.guards_epoch(rank, record);
         if self.node(rank).life > 1 && record.epoch > Epoch(0) {
             self.probes.reach(Probe::RejoinAtBoundary);
         }

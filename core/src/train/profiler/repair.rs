@@ -1,7 +1,7 @@
 //! Making a valid trace of one whose writing was cut off.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom, Write};
 use std::iter;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -75,6 +75,50 @@ pub enum RepairError {
     },
 }
 
+/// Something is another thing than a trace: nothing of it is known to be an event.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("it is not a trace: {why}")]
+pub struct NotATrace {
+    /// Why not.
+    pub why: String,
+}
+
+/// Makes a valid trace of bytes, by the rules of [`repair`] with an `out`.
+///
+/// ```
+/// use selvedge_core::train::profiler::repaired;
+///
+/// let event = r#"{"name":"a","ph":"i","ts":1,"pid":1,"tid":1}"#;
+/// let torn = format!("[\n{event},\n{{\"name\":\"to");
+/// assert_eq!(repaired(torn.as_bytes())?, format!("[\n{event}\n]").into_bytes());
+/// assert!(repaired(b"hello").is_err());
+/// # Ok::<(), selvedge_core::train::profiler::NotATrace>(())
+/// ```
+///
+/// # Errors
+/// [`NotATrace`].
+pub fn repaired(bytes: &[u8]) -> Result<Vec<u8>, NotATrace> {
+    let no_trace = |error| match error {
+        Look::NotATrace(why) => NotATrace { why },
+        Look::Io(error) => NotATrace {
+            why: error.to_string(),
+        },
+    };
+    let found = look(&mut Cursor::new(bytes)).map_err(no_trace)?;
+    if found.fault.is_none() {
+        return Ok(bytes.to_vec());
+    }
+    let mut into = Vec::with_capacity(bytes.len() + 2);
+    let written = write(
+        &mut Cursor::new(bytes),
+        &mut into,
+        &found.kept,
+        Some(found.head),
+    );
+    written.map_err(|error| no_trace(Look::Io(error)))?;
+    Ok(into)
+}
+
 /// Makes a valid trace of the file at `path`: keeps every whole event, drops what follows, closes
 /// the array. An element that is no JSON (`"loss":NaN`) but ends where one does is left out, and
 /// those after it are kept. The result takes the file's place at once, and the file is kept beside
@@ -111,7 +155,7 @@ pub fn repair(path: &Path, out: Option<&Path>) -> Result<Repaired, RepairError> 
     if !before.is_file() {
         return Err(no_trace("it is no file".to_owned()));
     }
-    let found = look(&file).map_err(|error| match error {
+    let found = look(&mut &file).map_err(|error| match error {
         Look::NotATrace(why) => no_trace(why),
         Look::Io(error) => failed("read", path)(error),
     })?;
@@ -227,8 +271,8 @@ enum Look {
 }
 
 /// How far the file is a trace.
-fn look(file: &File) -> Result<Found, Look> {
-    let mut elements = Elements::new(BufReader::with_capacity(1 << 16, file));
+fn look(file: &mut (impl Read + Seek)) -> Result<Found, Look> {
+    let mut elements = Elements::new(BufReader::with_capacity(1 << 16, &mut *file));
     let mut found = Found {
         events: 0,
         head: 0,
@@ -298,7 +342,7 @@ fn is_event(event: &Value) -> bool {
 
 /// How often there is the name of an event's phase from there on: within a text it has
 /// backslashes.
-fn phases_from(mut file: &File, at: u64) -> io::Result<u64> {
+fn phases_from(file: &mut (impl Read + Seek), at: u64) -> io::Result<u64> {
     const PHASE: &[u8] = b"\"ph\"";
     file.seek(SeekFrom::Start(at))?;
     let (mut found, mut last) = (0, [0; PHASE.len()]);
@@ -318,20 +362,7 @@ fn copy(from: &Path, target: &Path, kept: &[Range<u64>], head: Option<u64>) -> i
         let mut source = File::open(from)?;
         let permissions = source.metadata()?.permissions();
         let mut into = (OpenOptions::new().write(true).create_new(true)).open(&temporary)?;
-        let mut any = false;
-        for (at, part) in kept.iter().enumerate() {
-            if at > 0 {
-                into.write_all(if any { b",\n" } else { b"\n" })?;
-            }
-            source.seek(SeekFrom::Start(part.start))?;
-            io::copy(&mut (&source).take(part.end - part.start), &mut into)?;
-            any |= at > 0 || head.is_some_and(|head| part.end > head);
-        }
-        match head {
-            None => {}
-            Some(0) => into.write_all(b"[\n]")?,
-            Some(_) => into.write_all(b"\n]")?,
-        }
+        write(&mut source, &mut into, kept, head)?;
         into.set_permissions(permissions)?;
         into.sync_all()
     })();
@@ -339,6 +370,28 @@ fn copy(from: &Path, target: &Path, kept: &[Range<u64>], head: Option<u64>) -> i
         let _ = fs::remove_file(&temporary);
     }
     copied
+}
+
+fn write(
+    source: &mut (impl Read + Seek),
+    into: &mut impl Write,
+    kept: &[Range<u64>],
+    head: Option<u64>,
+) -> io::Result<()> {
+    let mut any = false;
+    for (at, part) in kept.iter().enumerate() {
+        if at > 0 {
+            into.write_all(if any { b",\n" } else { b"\n" })?;
+        }
+        source.seek(SeekFrom::Start(part.start))?;
+        io::copy(&mut (&mut *source).take(part.end - part.start), into)?;
+        any |= at > 0 || head.is_some_and(|head| part.end > head);
+    }
+    match head {
+        None => Ok(()),
+        Some(0) => into.write_all(b"[\n]"),
+        Some(_) => into.write_all(b"\n]"),
+    }
 }
 
 fn beside(target: &Path) -> PathBuf {

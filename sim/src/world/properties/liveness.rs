@@ -60,4 +60,9 @@ impl Liveness {
             format!("{rank} is neither done nor failed: it waits for {waits}"),
         ))
     }
+
+    /// The run should be over, and somebody is still to be served.
+    pub(in crate::world) fn is_not_served(&self, waits: &str) -> Kept {
+        Err(Broken::new(SIGNATURE, waits))
+    }
 }
