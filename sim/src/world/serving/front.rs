@@ -13,7 +13,7 @@ use selvedge_core::time::Instant;
 use super::agent::turn_of;
 use super::engine::{Outbox, Stream};
 use super::mail::{Answer, Letter, Request, Says, Word};
-use super::server::{Known, Server};
+use super::server::{After, Known, Server};
 use crate::world::chain::What;
 use crate::world::faults::Moment;
 use crate::world::mutants::Mutant;
@@ -378,7 +378,8 @@ impl Simulation {
     /// What a turn says of a drain.
     pub(super) fn check_drain(&mut self, server: &Server, told: &[Told], now: Instant) {
         let ended = |event: &Told| matches!(event, Told::Drained | Told::DrainTimedOut { .. });
-        let empty = told.contains(&Told::Drained);
+        let counts = server.draining.is_some_and(|after| after != After::Nothing);
+        let empty = counts && told.contains(&Told::Drained);
         let over = told.iter().any(ended);
         let left = server.engine.as_ref().map_or(0, |engine| {
             if empty {

@@ -103,6 +103,8 @@ pub(in crate::world) enum After {
     Changes(u64),
     /// It is shut down.
     Closes,
+    /// Nothing: it was taken back, but its engine had been empty, and that is still to be told.
+    Nothing,
 }
 
 /// What may happen to the server's process.
@@ -469,12 +471,24 @@ impl Simulation {
             server.drains += 1;
             self.checks.drain_ends.begins(deadline);
             self.note(Place::Server, What::Drains, [0; 3]);
-            if self.rare(Rare::ResumeDrain) && after != After::Closes {
-                self.checks.drain_ends.given_up();
-                self.open_server();
+            if after != After::Closes && self.rare(Rare::ResumeDrain) {
+                self.take_drain_back();
             }
         }
         self.kick();
+    }
+
+    /// The drain that has just begun is no more.
+    fn take_drain_back(&mut self) {
+        self.checks.drain_ends.given_up();
+        self.open_server();
+        let Some(server) = &mut self.serving.server.process else {
+            return;
+        };
+        let engine = server.engine.as_ref();
+        let empty = engine.is_some_and(|it| it.shipped.snapshot().requests.total() == 0);
+        // The end of this one must not be taken for the end of the next.
+        server.draining = empty.then_some(After::Nothing);
     }
 
     /// A drain is over, either way.
@@ -490,6 +504,7 @@ impl Simulation {
         match (empty, after) {
             (true, After::Closes) => self.shut_down(),
             _ if closing => self.serving_ends(),
+            (_, After::Nothing) => {}
             (true, After::Opens(closed)) => {
                 self.probes.reach(Probe::Drained);
                 self.plan_server(closed, ServerInput::Opens { drain });
