@@ -203,7 +203,7 @@ fn every_planted_bug_is_found_within(most: u64) {
     for &mutant in Mutant::of_the_rest() {
         let (seeds, report) =
             found(mutant, most).unwrap_or_else(|| panic!("{mutant:?} survives {most} seeds"));
-        let violation = report.violation.as_ref().unwrap();
+        let violation = report.violation.as_ref().expect("it was found");
         println!(
             "| {mutant:?} | {seeds} | `{}` | {} |",
             violation.signature, violation.message

@@ -24,6 +24,10 @@ use crate::faulty::PlannedFault;
 ///
 /// assert_eq!(WorldConfig::default().faults, Faults::None);
 /// ```
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one a run, and a box would be in everybody's way"
+)]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Faults {
     /// Nothing.

@@ -255,11 +255,12 @@ impl Simulation {
         let Some(guards) = self.guards(rank) else {
             return takes;
         };
-        if forgets && guards.compile.forget(guards.key) {
-            if let Ok(key) = guards.compile.admit() {
-                guards.key = key;
-                guards.compiles.admits();
-            }
+        if forgets
+            && guards.compile.forget(guards.key)
+            && let Ok(key) = guards.compile.admit()
+        {
+            guards.key = key;
+            guards.compiles.admits();
         }
         let failed = matches!(
             guards.compile.phase(guards.key),
