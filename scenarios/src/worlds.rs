@@ -114,7 +114,7 @@ fn lines() -> [Line; 17] {
             ..of_swarm(
                 Mutant::ArriveInAnyView,
                 "world-arrive-in-any-view",
-                "gate-symmetry",
+                "blameless",
             )
         },
         Line {

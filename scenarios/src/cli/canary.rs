@@ -45,7 +45,7 @@ pub(super) fn canary(args: &CanaryArgs) -> Result<Exit, Stop> {
     let mut reports = Vec::new();
     for &scenario in canary::ALL {
         for plan in scenario.engines {
-            let (executions, rounds) = drawn_by(plan.engine, Variant::AsReported, 1);
+            let (executions, rounds) = drawn_by(scenario, plan.engine, Variant::AsReported, 1);
             let draws = Draws {
                 seed: args.seed,
                 executions,

@@ -14,9 +14,9 @@ use selvedge_sim::unit::Task;
 use selvedge_sim::{Class, Engine, Seed, Variant};
 
 use super::{CheckArgs, Exit, Stop, complain, input, say};
-use crate::Scenario;
 use crate::report::cross::Comparison;
 use crate::report::{self, LeftOut, RunReport, ShrunkSizes, UnitReport, seeds};
+use crate::{Expect, Scenario};
 
 pub(super) mod progress;
 pub(super) mod schedule;
@@ -165,7 +165,7 @@ pub(super) fn run_all(
     let minutes = (for_the_rest.as_secs() / DEFAULT_BUDGET.as_secs()).max(1);
     let effort = args.effort.unwrap_or(minutes);
     let run = |unit: Planned, share| {
-        let (executions, rounds) = drawn_by(unit.engine, unit.variant, effort);
+        let (executions, rounds) = drawn_by(unit.scenario, unit.engine, unit.variant, effort);
         let draws = Draws {
             seed: args.seed,
             executions,
@@ -210,11 +210,19 @@ pub(super) struct Draws {
 }
 
 /// How many executions an engine draws, and of how many rounds.
-pub(crate) fn drawn_by(engine: Engine, variant: Variant, effort: u64) -> (u64, u32) {
+pub(crate) fn drawn_by(
+    scenario: &Scenario,
+    engine: Engine,
+    variant: Variant,
+    effort: u64,
+) -> (u64, u32) {
     match (engine, variant) {
         (Engine::Native, _) => (NATIVE_EXECUTIONS.saturating_mul(effort), NATIVE_ROUNDS),
-        // However often it is looked for, it must be found among so many.
-        (Engine::World, Variant::AsReported) => (WORLD_SEEDS_OF_TWIN, 1),
+        (Engine::World, Variant::AsReported) => match scenario.expectation(engine) {
+            Expect::Misses(_) => (WORLD_SEEDS, 1),
+            // However often it is looked for, it must be found among so many.
+            _ => (WORLD_SEEDS_OF_TWIN, 1),
+        },
         (Engine::World, Variant::Shipped) => (WORLD_SEEDS.saturating_mul(effort), 1),
         _ => (SHUTTLE_EXECUTIONS.saturating_mul(effort), 1),
     }
@@ -363,7 +371,7 @@ mod tests {
     use selvedge_sim::{Bodies, Verdict};
 
     use super::*;
-    use crate::registry::{self, Expect, stateright};
+    use crate::registry::{self, stateright};
 
     const NOTHING: Bodies = Bodies::of_model(ModelBody {
         search: |_| ModelEnd::Cut { states: 0 },

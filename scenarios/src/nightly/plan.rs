@@ -198,7 +198,7 @@ impl Plan {
 
 impl PlanUnit {
     fn of(scenario: &Scenario, engine: Engine, variant: Variant, effort: u64) -> Self {
-        let (executions, rounds) = drawn_by(engine, variant, effort);
+        let (executions, rounds) = drawn_by(scenario, engine, variant, effort);
         let draws = draws(engine);
         let needs = scenario.plan(engine).map(|plan| plan.needs(variant, 2));
         let most = u64::from(MOST_INTERVALS);
