@@ -244,7 +244,7 @@ fn a_world_is_drawn_with_lives_faults_and_times() {
     assert!(faults > 0);
     assert_eq!(count(&dom, "class=\"banner\""), faults, "critical faults");
     assert!(count(&dom, "class=\"bar fault") >= faults);
-    assert_eq!(count(&dom, "class=\"event failing\""), 1);
+    assert_eq!(count(&dom, "class=\"event failing"), 1);
     assert!(dom.contains(">0.000000 s<"), "the time of the first event");
 }
 

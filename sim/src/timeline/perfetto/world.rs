@@ -58,9 +58,13 @@ fn slice(it: &Lasting, pid: u32, tid: u32, more: Value) -> Value {
     if let (Value::Object(args), Value::Object(more)) = (&mut args, more) {
         args.extend(more);
     }
+    // Who dies while it is stopped ends both at once. Viewers add up times in floating point, so
+    // the inner one ends a nanosecond earlier, or it might not lie within.
+    let inner = u64::from(it.kind == LastingKind::Stopped);
+    let lasts = it.to.saturating_sub(it.from).saturating_sub(inner);
     json!({
         "ph": "X", "cat": it.kind.word(), "name": clean(&it.text), "pid": pid, "tid": tid,
-        "ts": micros(it.from), "dur": micros(it.to.saturating_sub(it.from)), "args": args,
+        "ts": micros(it.from), "dur": micros(lasts), "args": args,
     })
 }
 
