@@ -216,7 +216,7 @@ fn a_run_of_the_world_keeps_its_time() {
             .fold(0.0, f64::max);
         let whole = report.virtual_time.as_secs_f64() * 1e6;
         assert!(
-            longest > 0.02 * whole && longest <= whole,
+            longest > 0.02 * whole && longest <= whole + 1e-3,
             "{longest} of {whole}"
         );
         stopped += of("stopped").count();
