@@ -17,6 +17,9 @@ pub(in crate::world) struct EndsOnce {
     executed: BTreeSet<(u32, u64)>,
     /// Agents and their turns, with the key that completed each.
     completed: BTreeMap<(u32, u32), u64>,
+    /// Agents and turns that a former life of the server has ended: they may be asked for anew,
+    /// whatever this one has made of them.
+    ended_before: BTreeSet<(u32, u32)>,
 }
 
 impl EndsOnce {
@@ -57,10 +60,15 @@ impl EndsOnce {
         }
     }
 
+    /// An agent hears of a former life that its turn is over, and not complete.
+    pub(in crate::world) fn ended_before(&mut self, agent: u32, turn: u32) {
+        self.ended_before.insert((agent, turn));
+    }
+
     /// An agent is told that its turn is complete.
     pub(in crate::world) fn completes(&mut self, agent: u32, turn: u32, key: u64) -> Kept {
         let first = *self.completed.entry((agent, turn)).or_insert(key);
-        match first == key {
+        match first == key || self.ended_before.contains(&(agent, turn)) {
             true => Ok(()),
             false => Err(Broken::new(
                 SIGNATURE,

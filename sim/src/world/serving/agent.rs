@@ -299,8 +299,13 @@ impl Simulation {
                 self.end_turn(agent, true);
             }
             Word::Cancelled | Word::Failed => {
-                if let Some(turn) = &mut self.agent(agent).doing {
+                let present = self.serving.server.life;
+                if let Some(turn) = &mut self.serving.agents[agent as usize].doing {
                     turn.within = None;
+                    if turn.life < present {
+                        let number = turn_of(turn.key);
+                        self.checks.ends_once.ended_before(agent, number);
+                    }
                 }
                 self.probes.reach(Probe::TriedAgain);
                 self.next_key(agent);
