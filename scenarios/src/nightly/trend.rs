@@ -220,7 +220,7 @@ impl Trend {
         let was_run = |failing: &Failing| {
             // What is no unit is judged in every night.
             let of_unit = |unit: &&BaseUnit| unit.key.to_string() == failing.place;
-            match before.values().any(|unit| of_unit(unit)) {
+            match before.values().any(&of_unit) {
                 true => units
                     .values()
                     .find(|unit| of_unit(unit))

@@ -380,7 +380,7 @@ fn the_trend_tells_new_fixed_and_still_failing() {
         let mut files = files(1);
         for failing_unit in failures {
             change(&mut files, *failing_unit, |ran| {
-                *ran = failing(ran, "broken")
+                *ran = failing(ran, "broken");
             });
         }
         Base::of(&night(files))
