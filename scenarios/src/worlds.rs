@@ -61,8 +61,17 @@ const fn of_swarm(mutant: Mutant, id: &'static str, signature: &'static str) -> 
     }
 }
 
+/// A mutant of the server, its agents or the guards, which the swarm finds where all take part.
+const fn of_the_rest(mutant: Mutant, id: &'static str, signature: &'static str) -> Line {
+    Line {
+        ticket: "world mutant",
+        draw: WorldConfig::whole,
+        ..of_swarm(mutant, id, signature)
+    }
+}
+
 /// A line for each mutant: one that is new is added here.
-fn lines() -> [Line; 17] {
+fn lines() -> [Line; 38] {
     [
         Line {
             summary: "after a change of view each rank goes on from what it has itself",
@@ -197,6 +206,159 @@ fn lines() -> [Line; 17] {
             must_reach: &[Probe::Reconnected, Probe::HealAfterFlush],
             ..of_swarm(Mutant::AnswersOnce, "world-answers-once", "liveness")
         },
+        Line {
+            summary: "the front end forgets what it has executed: what comes twice is done twice",
+            must_reach: &[Probe::LetterTwice, Probe::KnownKey],
+            ..of_the_rest(Mutant::ForgetsKeys, "world-forgets-keys", "ends-once")
+        },
+        Line {
+            summary: "an agent that hears nothing asks under another key",
+            must_reach: &[Probe::AskedAgain, Probe::LetterLost],
+            ..of_the_rest(
+                Mutant::RetriesUnderNewKey,
+                "world-retries-under-new-key",
+                "ends-once",
+            )
+        },
+        Line {
+            summary: "an agent keeps what a former life of the server has said",
+            must_reach: &[Probe::ServerCrashed, Probe::AnotherServer],
+            ..of_the_rest(
+                Mutant::KeepsFormerTokens,
+                "world-keeps-former-tokens",
+                "right-tokens",
+            )
+        },
+        Line {
+            summary: "the front end says that a request is cancelled, and does not cancel it",
+            must_reach: &[Probe::Cancelled],
+            ..of_the_rest(Mutant::ForgetsCancels, "world-forgets-cancels", "ends-once")
+        },
+        Line {
+            summary: "what finds no room in a client's stream is lost, and nobody is told",
+            must_reach: &[Probe::ClientCut],
+            ..of_the_rest(Mutant::LosesTokens, "world-loses-tokens", "right-tokens")
+        },
+        Line {
+            summary: "the engine is not stepped while a client has no room",
+            must_reach: &[Probe::ClientCut],
+            ..of_the_rest(Mutant::SlowStallsAll, "world-slow-stalls-all", "no-stall")
+        },
+        Line {
+            summary: "the front end looks whether nobody is there, and drains later",
+            must_reach: &[Probe::Drained, Probe::AskedInDrain],
+            ..of_the_rest(Mutant::DrainsByLooking, "world-drains-by-looking", "drain")
+        },
+        Line {
+            summary: "blocks of a request that the backend refused are not given back",
+            must_reach: &[Probe::BackendFault, Probe::Refused],
+            ..of_the_rest(
+                Mutant::LeaksAtInsertError,
+                "world-leaks-at-insert-error",
+                "conservation",
+            )
+        },
+        Line {
+            summary: "the front end gives back what the engine has",
+            must_reach: &[Probe::CacheReused],
+            ..of_the_rest(
+                Mutant::ReleasesTwice,
+                "world-releases-twice",
+                "conservation",
+            )
+        },
+        Line {
+            summary: "caches are taken out of the engine and kept beside their successors",
+            must_reach: &[Probe::CacheReused, Probe::CacheEvicted],
+            ..of_the_rest(Mutant::HoardsCaches, "world-hoards-caches", "conservation")
+        },
+        Line {
+            summary: "a cache is kept over a change of model",
+            must_reach: &[Probe::Reconfigured],
+            ..of_the_rest(Mutant::KeepsCaches, "world-keeps-caches", "conservation")
+        },
+        Line {
+            summary: "the backend keeps its weights over a change of model",
+            must_reach: &[Probe::Reconfigured],
+            ..of_the_rest(
+                Mutant::KeepsOldWeights,
+                "world-keeps-old-weights",
+                "right-tokens",
+            )
+        },
+        Line {
+            summary: "the server goes by a clock that is set back",
+            must_reach: &[Probe::ClockStepped],
+            ..of_the_rest(Mutant::ClockGoesBack, "world-clock-goes-back", "clock")
+        },
+        Line {
+            summary: "nobody tells the cache of alphas that an epoch begins",
+            must_reach: &[Probe::WorkerLeft],
+            ..of_the_rest(
+                Mutant::AlphaNeverReset,
+                "world-alpha-never-reset",
+                "stale-alpha",
+            )
+        },
+        Line {
+            summary: "workers that are gone keep what they had",
+            must_reach: &[Probe::WorkerLeft],
+            ..of_the_rest(Mutant::WorkersStay, "world-workers-stay", "live-entries")
+        },
+        Line {
+            summary: "a step that failed to compile is never compiled again",
+            must_reach: &[Probe::CompileFailed, Probe::Eager],
+            ..of_the_rest(
+                Mutant::FallbackForEver,
+                "world-fallback-for-ever",
+                "never-for-ever",
+            )
+        },
+        Line {
+            summary: "what was compiled is used before it was run once",
+            must_reach: &[Probe::FailedAtFirstRun],
+            ..of_the_rest(
+                Mutant::PublishesUnrun,
+                "world-publishes-unrun",
+                "first-execution",
+            )
+        },
+        Line {
+            summary: "a step that failed to compile is compiled again in every step",
+            must_reach: &[Probe::CompileFailed],
+            ..of_the_rest(
+                Mutant::CompilesEveryStep,
+                "world-compiles-every-step",
+                "attempts-bounded",
+            )
+        },
+        Line {
+            summary: "a life ends without closing its trace",
+            must_reach: &[Probe::ProfileClosed],
+            ..of_the_rest(
+                Mutant::ProfileLeftOpen,
+                "world-profile-left-open",
+                "profile-kept",
+            )
+        },
+        Line {
+            summary: "a write to a trace does not close the array",
+            must_reach: &[Probe::ProfileTorn],
+            ..of_the_rest(
+                Mutant::ArrayLeftOpen,
+                "world-array-left-open",
+                "profile-kept",
+            )
+        },
+        Line {
+            summary: "after a full disk the trace's end is not put back",
+            must_reach: &[Probe::DiskFull],
+            ..of_the_rest(
+                Mutant::RestoreForgotten,
+                "world-restore-forgotten",
+                "profile-kept",
+            )
+        },
     ]
 }
 
@@ -291,7 +453,7 @@ pub static ALL: LazyLock<Vec<Scenario>> = LazyLock::new(|| {
         summary: "a world that is not the same twice, so that no seed of it means anything",
         source: with_id(WORLD, &source),
         twin: Bodies::of_world(WorldBody::drawn_by(never_the_same)),
-        shipped: Bodies::of_world(WorldBody::drawn_by(WorldConfig::swarm)),
+        shipped: Bodies::of_world(WorldBody::drawn_by(WorldConfig::whole)),
         signature: "nondeterminism",
         must_reach: words(&[
             Probe::AllDone,

@@ -1,5 +1,6 @@
 //! Nights as a cluster runs them: in shards, killed and resumed, with pieces missing, and merged.
 #![cfg(all(unix, not(loom_run)))]
+#![allow(clippy::unwrap_used, reason = "all of this file is one test")]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! `selvedge world`: what a user types and gets, and what becomes of the seeds it prints.
 #![cfg(not(loom_run))]
+#![allow(clippy::unwrap_used, reason = "all of this file is one test")]
 
 mod common;
 

@@ -98,7 +98,7 @@ pub(super) fn smaller(children: &Children, seed: &Seed, limit: Duration) -> Resu
 }
 
 /// What became of shrinking, where there is something smaller; else why not.
-pub(super) fn done(shrinking: Shrinking, limit: Duration) -> Result<Smaller, Stop> {
+pub(super) fn done(shrinking: Shrinking, limit: Duration) -> Result<Smallest, Stop> {
     match shrinking {
         Shrinking::Done(smaller) => Ok(Smallest::Schedule(smaller)),
         Shrinking::World(smaller) => Ok(Smallest::World(smaller)),

@@ -191,10 +191,13 @@ pub(super) fn shrunk(
     if let Shrinking::Least(_) = shrinking {
         return Ok(None);
     }
-    let smaller = shrink::done(shrinking, limit)?;
+    let (size, seed) = match shrink::done(shrinking, limit)? {
+        shrink::Smallest::Schedule(smaller) => (words(&smaller), smaller.seed),
+        shrink::Smallest::World(smaller) => (size_of(&smaller.seed), smaller.seed),
+    };
     Ok(Some(Kept {
-        size: words(&smaller),
-        seed: smaller.seed,
+        size,
+        seed,
         failure: None,
     }))
 }

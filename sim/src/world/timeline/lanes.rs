@@ -153,7 +153,8 @@ impl WorldReport {
             };
             match it.what {
                 What::Starts => {
-                    (ends(0), ends(1));
+                    ends(0);
+                    ends(1);
                     let life = begins(LastingKind::Life, format!("life {}", it.numbers[0]));
                     begun.insert((task, 0), life);
                 }
