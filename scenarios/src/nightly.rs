@@ -2,7 +2,7 @@
 //!
 //! **What is run is decided by a [`Plan`] and by nothing else.** The plan is a pure function of its
 //! [`Inputs`]; every machine makes it anew, takes the part of its [`Shard`] and appends what came of
-//! it to a file of its own ([`file`]). Its hash stands in each file, so that [`Night`] puts together
+//! it to a file of its own ([`mod@file`]). Its hash stands in each file, so that [`Night`] puts together
 //! only what belongs together, and says what is missing.
 //!
 //! ```

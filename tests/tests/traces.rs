@@ -143,6 +143,7 @@ fn traces_are_true(engine: Engine) {
                 }
             }
             FailureKind::Liveness => {}
+            FailureKind::Nondeterminism => panic!("{name}: only a world is run twice"),
         }
     }
 }

@@ -413,7 +413,7 @@ pub fn json(report: &NightReport) -> String {
     format!("{whole:#}\n")
 }
 
-/// A night that [`json`] wrote, as another is compared with it.
+/// A night that [`json()`] wrote, as another is compared with it.
 ///
 /// # Errors
 /// What is wrong with the text, in words.

@@ -37,7 +37,7 @@ pub struct WorldConfig {
     pub faults: Faults,
     /// What is broken on purpose.
     pub mutant: Mutant,
-    /// Whether [`WorldReport::happened`] is wanted: about 48 bytes an event.
+    /// Whether [`WorldReport::happened`](super::WorldReport::happened) is wanted: about 48 bytes an event.
     pub record: bool,
     /// How long everything takes.
     pub timing: Timing,
