@@ -33,6 +33,9 @@ pub struct Scenario {
     pub engines: &'static [Plan],
 }
 
+/// The signature of what the bed itself finds where a run is not the same again.
+pub(crate) const NONDETERMINISM: &str = "nondeterminism";
+
 /// One engine of a scenario.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
@@ -243,6 +246,15 @@ impl Scenario {
     #[must_use]
     pub fn expectation(&self, engine: Engine) -> Expect {
         self.plan(engine).map_or(Expect::Finds, |plan| plan.twin)
+    }
+
+    /// Whether what an engine finds of the twin can be made again, and so kept. What real threads
+    /// find, they find by luck: a workload is no schedule. And what is not the same run twice is not
+    /// the same a third time.
+    #[must_use]
+    pub fn is_kept(&self, plan: &Plan) -> bool {
+        let again = plan.engine != Engine::Native && self.signature != NONDETERMINISM;
+        again && plan.twin == Expect::Finds
     }
 
     /// By what loom and the explorer are known to differ on a variant.

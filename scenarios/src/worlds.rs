@@ -454,7 +454,7 @@ pub static ALL: LazyLock<Vec<Scenario>> = LazyLock::new(|| {
         source: with_id(WORLD, &source),
         twin: Bodies::of_world(WorldBody::drawn_by(never_the_same)),
         shipped: Bodies::of_world(WorldBody::drawn_by(WorldConfig::whole)),
-        signature: "nondeterminism",
+        signature: registry::NONDETERMINISM,
         must_reach: words(&[
             Probe::AllDone,
             Probe::FalseSuspicion,

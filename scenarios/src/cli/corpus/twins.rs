@@ -14,7 +14,7 @@ use crate::cli::{Exit, Stop, complain, input, say, shrink};
 use crate::corpus::entry::Place;
 use crate::corpus::store::{Edit, change};
 use crate::corpus::{BY_TWINS, Corpus, Entry, Expected, Finding};
-use crate::registry::{Expect, Plan, Scenario};
+use crate::registry::Scenario;
 
 /// A scenario's twin under an engine.
 type Twin = (&'static Scenario, Engine);
@@ -33,7 +33,10 @@ pub(super) fn add(filters: &[String], args: &AddArgs) -> Result<Exit, Stop> {
     let scenarios = input::select(filters)?;
     let wanted: Vec<Twin> = (scenarios.iter())
         .flat_map(|&scenario| {
-            let plans = scenario.engines.iter().filter(|plan| is_kept(plan));
+            let plans = scenario
+                .engines
+                .iter()
+                .filter(|plan| scenario.is_kept(plan));
             plans.map(move |plan| (scenario, plan.engine))
         })
         .collect();
@@ -102,13 +105,6 @@ pub(super) fn add(filters: &[String], args: &AddArgs) -> Result<Exit, Stop> {
         true => Err(add::interrupted()),
         false => Ok(worst),
     }
-}
-
-/// Whether the corpus must have a regression of this twin: its engine finds it each time, and by
-/// something that can be replayed and made smaller. Real threads have a workload, which may fail
-/// or not.
-fn is_kept(plan: &Plan) -> bool {
-    plan.twin == Expect::Finds && plan.engine != Engine::Native
 }
 
 fn one(

@@ -18,6 +18,7 @@ use super::progress::Progress;
 use crate::Scenario;
 use crate::cli::Stop;
 use crate::cli::check::{INTERRUPTED, interrupted};
+use crate::registry::NONDETERMINISM;
 
 /// With so many violations more of them say nothing new.
 const MOST_FOUND: usize = 10;
@@ -284,7 +285,7 @@ impl Job {
             world,
             failure: Failure {
                 kind: FailureKind::Nondeterminism,
-                signature: "nondeterminism".to_owned(),
+                signature: NONDETERMINISM.to_owned(),
                 detail: format!(
                     "the same seed, {world}, was another run in another process: hash {:016x}, \
                      then {:016x}\n{}",
