@@ -154,7 +154,8 @@ fn what_is_wrong_is_told_by_name() {
     assert_eq!(code(&invalid), 10);
     assert_eq!(
         stdout(&invalid),
-        "t: not valid: it does not begin with '[', as an array of events does\n"
+        "t: not valid: it does not begin with '[', as an array of events does, and is no object \
+         with 'traceEvents'\n"
     );
     let help = stdout(&trace(dir.path(), &["check", "--help"]));
     assert!(

@@ -51,7 +51,7 @@ fn seeds_are_run_and_summed_up() {
     assert_eq!((exit, &json["seeds"]), (0, &120.into()));
     // However they are shared out, they are those worlds.
     let events: u64 = (1000..1120)
-        .map(|seed| World::new(WorldConfig::swarm(seed)).unwrap().run().events)
+        .map(|seed| World::new(WorldConfig::whole(seed)).unwrap().run().events)
         .sum();
     assert_eq!(json["events"], events);
     assert!(json["probes"]["false suspicion"].as_u64() > Some(0));
@@ -66,7 +66,7 @@ fn what_is_fixed_is_fixed_in_every_run() {
     assert_eq!(exit, 0);
     let events: u64 = (0..30)
         .map(|seed| {
-            let drawn = WorldConfig::swarm(seed);
+            let drawn = WorldConfig::whole(seed);
             let config = WorldConfig {
                 ranks: 3,
                 min_world: drawn.min_world.min(3),
