@@ -88,7 +88,7 @@ fn three_ranks_survive_a_crash_a_rejoin_and_a_coordinator_that_dies_and_comes_ba
 #[test]
 #[ignore = "minutes, in a release build"]
 fn four_ranks_survive_a_crash_a_rejoin_and_a_false_suspicion() {
-    is_complete(EpochModel::of(4).with(Faults::RANKS), 12_023_207);
+    is_complete(EpochModel::of(4).with(Faults::RANKS), 11_912_590);
 }
 
 fn mutant(mutant: Mutant, model: EpochModel) -> Search<Action> {

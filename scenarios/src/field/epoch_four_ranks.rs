@@ -19,7 +19,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     signature: "progress",
     must_reach: &["copied", "decided", "done", "false-suspicion", "rejoined"],
     engines: &[stateright(Expect::Finds)
-        .states(12_023_207)
+        .states(11_912_590)
         .needs_minutes(30)],
 };
 
